@@ -1,0 +1,3 @@
+//! The project's chores behind one command: `cargo xtask`.
+
+fn main() {}
