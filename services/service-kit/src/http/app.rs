@@ -1,0 +1,101 @@
+//! One application: a service's API with its documents, health, metrics, limits and logs.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::middleware::from_fn;
+use axum::routing::MethodRouter;
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
+use tower_http::trace::TraceLayer;
+use utoipa::OpenApi;
+use utoipa::openapi::InfoBuilder;
+use utoipa_axum::router::UtoipaMethodRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::operations::{self, Operations};
+use super::{problem, requests};
+
+/// Orders and notifications are a few hundred bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// The longest pause of a client in the middle of its body.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The longest that a request may take. It exceeds a statement's deadline and a publish's together,
+/// so that those are reported for what they are.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A service's routes together with their documentation.
+pub struct Api<S> {
+    router: Router<S>,
+    document: utoipa::openapi::OpenApi,
+}
+
+impl<S> fmt::Debug for Api<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Api").field(&self.document.info.title).finish()
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Api<S> {
+    /// An API without routes under this title.
+    pub fn new(title: &str, version: &str) -> Self {
+        #[derive(OpenApi)]
+        struct Empty;
+
+        let mut document = Empty::openapi();
+        document.info = InfoBuilder::new().title(title).version(version).build();
+        Self { router: Router::new(), document }
+    }
+
+    /// Adds what utoipa's `routes!` collected. Each path works with and without a trailing slash,
+    /// and is documented as it was written.
+    pub fn routes(mut self, (schemas, paths, methods): UtoipaMethodRouter<S>) -> Self {
+        for path in paths.paths.keys() {
+            self.router = with_both_endings(self.router, path, &methods);
+        }
+        self.document.paths.paths.extend(paths.paths);
+        self.document.components.get_or_insert_default().schemas.extend(schemas);
+        self
+    }
+
+    /// Gives the handlers their state.
+    pub fn with_state(self, state: S) -> Api<()> {
+        Api { router: self.router.with_state(state), document: self.document }
+    }
+}
+
+fn with_both_endings<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    path: &str,
+    methods: &MethodRouter<S>,
+) -> Router<S> {
+    let bare = path.trim_end_matches('/');
+    router.route(bare, methods.clone()).route(&format!("{bare}/"), methods.clone())
+}
+
+/// The whole application of a process: `api` if it has one, `/openapi.json` and a page of it at
+/// `/docs`, `/health/live`, `/health/ready` and `/metrics`.
+pub fn app(api: Option<Api<()>>, operations: Operations) -> Router {
+    let mut router = operations::routes(operations);
+    if let Some(Api { router: api, document }) = api {
+        router = router.merge(api).merge(SwaggerUi::new("/docs").url("/openapi.json", document));
+    }
+    router.layer(
+        ServiceBuilder::new()
+            .layer(TraceLayer::new_for_http())
+            .layer(from_fn(requests::measure))
+            .layer(from_fn(problem::explain))
+            .layer(CatchPanicLayer::new())
+            .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_DEADLINE))
+            .layer(DefaultBodyLimit::disable())
+            .layer(RequestBodyLimitLayer::new(MAX_BODY))
+            .layer(RequestBodyTimeoutLayer::new(BODY_DEADLINE)),
+    )
+}

@@ -1,0 +1,20 @@
+//! The HTTP side of a service: one application with its API, documents, health and metrics, and a
+//! server that drains.
+
+mod app;
+mod fields;
+mod id;
+mod operations;
+mod page;
+mod problem;
+mod requests;
+mod server;
+
+pub use app::{Api, app};
+pub use fields::{BodyFields, Fields, QueryFields};
+pub use id::Id;
+pub use metrics_exporter_prometheus::PrometheusHandle;
+pub use operations::{Operations, ReadinessCheck};
+pub use page::{Page, PageOf};
+pub use problem::{FieldError, Problem};
+pub use server::{bind, serve};
