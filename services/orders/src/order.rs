@@ -156,7 +156,7 @@ pub enum InvalidTotal {
 
 impl Total {
     /// The largest total that is believed.
-    pub const MAX: Self = Self { cents: 99_999_999_99 };
+    pub const MAX: Self = Self { cents: 9_999_999_999 };
 
     /// The amount in cents, as it is stored.
     pub fn cents(self) -> i64 {
