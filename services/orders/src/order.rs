@@ -177,16 +177,19 @@ impl FromStr for Total {
         let digits = text.strip_prefix('-').unwrap_or(text);
         let plain = digits.starts_with(|c: char| c.is_ascii_digit())
             && digits.ends_with(|c: char| c.is_ascii_digit())
-            && digits.chars().all(|c| c.is_ascii_digit() || c == '.');
+            && digits.chars().all(|c| c.is_ascii_digit() || c == '.')
+            && digits.matches('.').count() <= 1;
         if !plain {
             return Err(InvalidTotal::NotADecimal);
         }
-        let amount = match Decimal::from_str_exact(text) {
-            Ok(amount) => amount,
-            Err(rust_decimal::Error::Underflow) => return Err(InvalidTotal::TooPrecise),
-            Err(rust_decimal::Error::ExceedsMaximumPossibleValue) => return Err(InvalidTotal::TooLarge),
-            Err(_) => return Err(InvalidTotal::NotADecimal),
-        };
+        if digits.len() < text.len() {
+            return Err(InvalidTotal::NotPositive);
+        }
+        // Of plain digits the parser refuses only too many of them.
+        let amount = Decimal::from_str_exact(text).map_err(|error| match error {
+            rust_decimal::Error::Underflow => InvalidTotal::TooPrecise,
+            _ => InvalidTotal::TooLarge,
+        })?;
         if amount <= Decimal::ZERO {
             return Err(InvalidTotal::NotPositive);
         }
