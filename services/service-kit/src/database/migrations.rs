@@ -19,8 +19,9 @@ pub struct Migration {
 /// The migrator for one dialect.
 ///
 /// Unknown applied migrations are let pass: in a rolling upgrade an older replica may restart on a
-/// schema that a newer one has already extended.
-pub(super) fn migrator(migrations: &'static [Migration], text: impl Fn(&Migration) -> &'static str) -> Migrator {
+/// schema that a newer one has already extended. Callers use `run_direct`: the future of `run` is not `Send` where it
+/// borrows a connection.
+pub(super) fn migrator(migrations: &'static [Migration], text: fn(&Migration) -> &'static str) -> Migrator {
     let mut migrator = Migrator::with_migrations(
         migrations
             .iter()

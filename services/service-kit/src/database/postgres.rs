@@ -31,7 +31,7 @@ pub(super) async fn open(
         other => other?,
     };
     // Without the pool's statement timeout: replicas wait here for the one that migrates.
-    migrator(migrations, |migration| migration.postgres).run(&mut connection).await?;
+    migrator(migrations, |migration| migration.postgres).run_direct(None, &mut connection, false).await?;
     connection.close().await?;
 
     let millis = STATEMENT_DEADLINE.as_millis().to_string();

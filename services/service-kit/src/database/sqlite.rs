@@ -35,7 +35,7 @@ pub(super) async fn open(
     // sqlx's own migration lock does nothing on SQLite. Under the write lock the whole history is
     // one transaction, and another replica waits for it instead of failing half-way.
     let mut transaction = write.begin_with("BEGIN IMMEDIATE").await?;
-    migrator(migrations, |migration| migration.sqlite).run(&mut *transaction).await?;
+    migrator(migrations, |migration| migration.sqlite).run_direct(None, &mut *transaction, false).await?;
     transaction.commit().await?;
 
     let read = if in_memory {
