@@ -1,16 +1,16 @@
-use reqwest::StatusCode;
 use serde_json::json;
+use service_testing::StatusCode;
 
-use crate::app::{TestApp, on_each_database, order, order_with};
+use crate::app::{TestApp, order, order_with};
 
-on_each_database!(
+service_testing::on_each_database! { crate::app::TestApp::start:
     putting_replaces_all_fields,
     putting_needs_all_fields,
     patching_changes_what_is_given,
     the_status_is_not_set_this_way,
     wrong_fields_are_named_and_change_nothing,
     an_unknown_order_is_not_found,
-);
+}
 
 async fn putting_replaces_all_fields(app: TestApp) {
     app.place().await;

@@ -1,15 +1,15 @@
-use reqwest::{Method, StatusCode};
 use serde_json::json;
+use service_testing::{Answer, Method, StatusCode};
 
-use crate::app::{Answer, TestApp, on_each_database};
+use crate::app::TestApp;
 
-on_each_database!(
+service_testing::on_each_database! { crate::app::TestApp::start:
     completing_answers_the_completed_order,
     a_body_is_not_needed,
     completing_twice_is_a_conflict,
     of_many_at_once_one_completes,
     an_unknown_order_is_not_found,
-);
+}
 
 async fn completing_answers_the_completed_order(app: TestApp) {
     app.place().await;

@@ -1,9 +1,9 @@
-use reqwest::StatusCode;
 use serde_json::{Value, json};
+use service_testing::StatusCode;
 
-use crate::app::{TestApp, on_each_database, order};
+use crate::app::{TestApp, order};
 
-on_each_database!(a_deleted_order_is_gone, its_id_is_not_used_again);
+service_testing::on_each_database! { crate::app::TestApp::start: a_deleted_order_is_gone, its_id_is_not_used_again}
 
 async fn a_deleted_order_is_gone(app: TestApp) {
     app.place().await;

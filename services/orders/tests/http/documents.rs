@@ -1,9 +1,9 @@
-use reqwest::{Method, StatusCode};
 use serde_json::json;
+use service_testing::{Method, StatusCode};
 
-use crate::app::{TestApp, on_each_database};
+use crate::app::TestApp;
 
-on_each_database!(every_route_is_documented, the_document_has_a_page);
+service_testing::on_each_database! { crate::app::TestApp::start: every_route_is_documented, the_document_has_a_page}
 
 async fn every_route_is_documented(app: TestApp) {
     let answer = app.get("/openapi.json").await;

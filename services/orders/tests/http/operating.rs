@@ -1,9 +1,9 @@
-use reqwest::{Method, StatusCode};
 use serde_json::json;
+use service_testing::{Method, StatusCode};
 
-use crate::app::{TestApp, on_each_database};
+use crate::app::TestApp;
 
-on_each_database!(a_running_service_is_alive_and_ready, metrics_are_shown);
+service_testing::on_each_database! { crate::app::TestApp::start: a_running_service_is_alive_and_ready, metrics_are_shown}
 
 async fn a_running_service_is_alive_and_ready(app: TestApp) {
     assert_eq!(app.get("/health/live").await.body, json!({"status": "alive"}));

@@ -1,9 +1,9 @@
-use reqwest::StatusCode;
 use serde_json::json;
+use service_testing::StatusCode;
 
-use crate::app::{TestApp, on_each_database, order, order_with};
+use crate::app::{TestApp, order, order_with};
 
-on_each_database!(
+service_testing::on_each_database! { crate::app::TestApp::start:
     a_new_order_is_pending,
     it_is_stored_as_it_was_answered,
     both_spellings_of_the_path_work,
@@ -12,7 +12,7 @@ on_each_database!(
     several_wrong_fields_are_named_at_once,
     clients_do_not_set_what_the_service_manages,
     orders_are_placed_at_the_same_time,
-);
+}
 
 async fn a_new_order_is_pending(app: TestApp) {
     let answer = app.post("/api/v1/orders/", &order()).await;

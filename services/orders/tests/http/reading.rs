@@ -1,9 +1,9 @@
-use reqwest::StatusCode;
 use serde_json::json;
+use service_testing::StatusCode;
 
-use crate::app::{TestApp, on_each_database, order};
+use crate::app::{TestApp, order};
 
-on_each_database!(
+service_testing::on_each_database! { crate::app::TestApp::start:
     an_empty_list_is_a_page,
     lists_come_in_pages_by_id,
     lists_filter_by_status,
@@ -11,7 +11,7 @@ on_each_database!(
     an_unknown_order_is_not_found,
     what_is_no_id_is_refused,
     orders_survive_a_restart,
-);
+}
 
 async fn an_empty_list_is_a_page(app: TestApp) {
     let answer = app.get("/api/v1/orders/").await;

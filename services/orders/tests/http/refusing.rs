@@ -1,15 +1,15 @@
-use reqwest::{Method, StatusCode};
+use service_testing::{Answer, Method, StatusCode};
 
-use crate::app::{Answer, TestApp, on_each_database, order};
+use crate::app::{TestApp, order};
 
-on_each_database!(
+service_testing::on_each_database! { crate::app::TestApp::start:
     what_is_not_json_is_a_bad_request,
     what_is_no_object_is_unprocessable,
     another_content_type_is_unsupported,
     too_much_is_too_large,
     other_methods_are_not_allowed,
     other_paths_are_not_found,
-);
+}
 
 async fn what_is_not_json_is_a_bad_request(app: TestApp) {
     app.place().await;

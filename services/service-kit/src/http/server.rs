@@ -36,6 +36,9 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 
 /// Serves `app` until `stop` is cancelled, then answers what has begun, for at most 25 seconds.
 pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "serving HTTP");
+    }
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE).max_buf_size(MAX_HEADER);
     let connections = GracefulShutdown::new();

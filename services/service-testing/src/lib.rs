@@ -1,0 +1,24 @@
+//! What the tests of every service need: databases, an HTTP client that checks, programs as child processes.
+//!
+//! Everything here panics with a message when something is not as a test expects: it is for tests only.
+#![warn(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod client;
+mod database;
+mod program;
+
+use std::time::Duration;
+
+pub use client::{Answer, Client};
+pub use database::TestDatabase;
+pub use program::{Ended, Program};
+pub use reqwest::{Method, StatusCode};
+
+/// The longest that a test waits for anything that should happen at once.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Awaits what should happen soon; panics with `what` if it does not.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
+}
