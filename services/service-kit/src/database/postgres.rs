@@ -22,7 +22,8 @@ pub(super) async fn open(
     create: bool,
     migrations: &'static [Migration],
 ) -> Result<Pools, DatabaseError> {
-    let options = options.clone().disable_statement_logging();
+    // Without the notice that the table of migrations exists already.
+    let options = options.clone().disable_statement_logging().options([("client_min_messages", "warning")]);
     let mut connection = match options.connect().await {
         Err(error) if has_code(&error, INVALID_CATALOG_NAME) => {
             create_database(&options, create).await?;
