@@ -1,0 +1,58 @@
+//! The folder where fetched programs stay, filled by one process at a time.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::Reason;
+use crate::process::GLANCE;
+
+/// How long another process may take to fetch the same thing.
+const LOCK_LIMIT: Duration = Duration::from_secs(900);
+
+/// `TEST_BROKERS_CACHE`, else `brokers` in Cargo's target folder.
+fn root() -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let chosen = set("TEST_BROKERS_CACHE").or_else(|| Some(set("CARGO_TARGET_DIR")?.join("brokers")));
+    let workspace = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/brokers");
+    let root = chosen.unwrap_or_else(workspace);
+    std::path::absolute(&root).unwrap_or(root)
+}
+
+/// The folder of that name in the cache, filled by `fill` if it is not there yet. It appears only when it is complete,
+/// so a fetch that is cut short leaves nothing that looks like one.
+pub(crate) fn folder(name: &str, fill: impl FnOnce(&Path) -> Result<(), Reason>) -> Result<PathBuf, Reason> {
+    let root = root();
+    let wanted = root.join(name);
+    if wanted.is_dir() {
+        return Ok(wanted);
+    }
+    std::fs::create_dir_all(&root).map_err(|error| format!("{}: {error}", root.display()))?;
+    let _lock = lock(&root.join(format!("{name}.lock")))?;
+    if wanted.is_dir() {
+        return Ok(wanted);
+    }
+    let partial = tempfile::Builder::new().prefix(&format!("{name}.partial-")).tempdir_in(&root);
+    let partial = partial.map_err(|error| format!("{}: {error}", root.display()))?;
+    let filled = partial.path().join("filled");
+    std::fs::create_dir(&filled).map_err(|error| format!("{}: {error}", filled.display()))?;
+    fill(&filled)?;
+    std::fs::rename(&filled, &wanted).map_err(|error| format!("{}: {error}", wanted.display()))?;
+    Ok(wanted)
+}
+
+fn lock(path: &Path) -> Result<File, Reason> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    let file = File::options().create(true).append(true).open(path).map_err(failed)?;
+    let deadline = Instant::now() + LOCK_LIMIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() > deadline => {
+                return Err(format!("{}: another process held it for {LOCK_LIMIT:?}", path.display()));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(10 * GLANCE),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A Redis server of one's own, or the one that `TEST_REDIS_URL` gives.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::sync::OnceCell;
+
+use crate::address::Address;
+use crate::broker::Broker;
+use crate::error::Error;
+use crate::kind::Kind;
+use crate::launch::Launch;
+use crate::node::{Node, Plan, blocking};
+use crate::options::{START_LIMIT, given, node_folder};
+use crate::ports;
+use crate::programs;
+use crate::ready;
+use crate::route::Routes;
+
+/// A Redis server; everything common is in [`Broker`], to which it derefs.
+#[derive(Debug)]
+pub struct Redis(Broker);
+
+/// What a Redis server is started with.
+#[derive(Clone, Debug)]
+pub struct RedisOptions {
+    arguments: Vec<String>,
+    limit: Duration,
+}
+
+impl Redis {
+    /// Options for a server of one's own.
+    #[must_use]
+    pub fn options() -> RedisOptions {
+        RedisOptions { arguments: Vec::new(), limit: START_LIMIT }
+    }
+
+    /// A server for this test alone, with default options.
+    ///
+    /// # Errors
+    /// As [`RedisOptions::start`].
+    pub async fn start_new() -> Result<Self, Error> {
+        Self::options().start().await
+    }
+
+    /// The server that all tests of this process share; do not harm it.
+    ///
+    /// # Errors
+    /// As [`RedisOptions::start`].
+    pub async fn shared() -> Result<&'static Self, Error> {
+        static SHARED: OnceCell<Redis> = OnceCell::const_new();
+        SHARED.get_or_try_init(Self::start_new).await
+    }
+}
+
+impl RedisOptions {
+    /// Adds an argument of `redis-server`, such as `--maxmemory` and then `1mb`. Later ones win over earlier ones and
+    /// over the defaults: an append-only file synced every second, no snapshots.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Adds several arguments.
+    #[must_use]
+    pub fn args<T: Into<String>>(mut self, arguments: impl IntoIterator<Item = T>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// How long a start may take.
+    #[must_use]
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Starts the server and returns when it is ready, or takes the one that `TEST_REDIS_URL` gives.
+    ///
+    /// # Errors
+    /// If there is none on this machine and none to be had, if it does not start, or if own settings are asked of a
+    /// given one.
+    pub async fn start(self) -> Result<Redis, Error> {
+        if let Some(broker) = given(Kind::Redis, self.arguments.is_empty()).await? {
+            return Ok(Redis(broker));
+        }
+        let broker = blocking(move || self.prepare()).await?;
+        broker.start_nodes().await?;
+        Ok(Redis(broker))
+    }
+
+    fn prepare(self) -> Result<Broker, Error> {
+        let programs = programs::find(Kind::Redis)?;
+        let folder = node_folder(Kind::Redis)?;
+        let ports = ports::reserve(1)?;
+        let port = ports[0].number();
+        let launch = Launch::new(&programs.place, programs.program("redis-server"), folder.path())
+            .envs(&programs.environment)
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no"])
+            .args(["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"])
+            .args(self.arguments);
+        let plan = Plan {
+            name: Kind::Redis.name().into(),
+            folder,
+            ports,
+            launch,
+            stop: Signal::TERM,
+            probe: Arc::new(move || ready::redis(port)),
+            limit: self.limit,
+        };
+        let address = Address::local("redis", None, [port], "");
+        let (origin, version) = (programs.origin.clone(), programs.version.clone());
+        Ok(Broker::ours(Kind::Redis, origin, version, address, vec![Node::new(plan)?], Routes::Any, self.limit))
+    }
+}
+
+impl Deref for Redis {
+    type Target = Broker;
+
+    fn deref(&self) -> &Broker {
+        &self.0
+    }
+}
