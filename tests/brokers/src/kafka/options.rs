@@ -35,6 +35,7 @@ pub struct KafkaOptions {
     properties: Vec<(String, String)>,
     listeners: Vec<Listener>,
     users: Vec<(String, String)>,
+    #[cfg(feature = "tls")]
     client_certificates: bool,
     jvm: Vec<String>,
     limit: Duration,
@@ -48,6 +49,7 @@ impl Default for KafkaOptions {
             properties: Vec::new(),
             listeners: Vec::new(),
             users: Vec::new(),
+            #[cfg(feature = "tls")]
             client_certificates: false,
             jvm: JVM.map(str::to_owned).to_vec(),
             limit: START_LIMIT,

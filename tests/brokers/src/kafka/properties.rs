@@ -52,6 +52,9 @@ impl Properties {
             ("share.coordinator.state.topic.min.isr", in_sync),
             ("share.coordinator.state.topic.num.partitions", "4"),
             ("group.initial.rebalance.delay.ms", "0"),
+            // A node that was killed is let in again only when its last session has lapsed.
+            ("broker.session.timeout.ms", "4000"),
+            ("broker.heartbeat.interval.ms", "500"),
             ("num.network.threads", "2"),
             ("num.io.threads", "4"),
             ("background.threads", "4"),
