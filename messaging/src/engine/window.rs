@@ -1,0 +1,308 @@
+//! [`Window`]: the deliveries between intake and settlement, chained into lanes, with the ready ones in order of age.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+};
+
+use hashbrown::{HashTable, hash_table};
+
+use super::Incoming;
+use crate::delivery::Position;
+
+/// No entry.
+pub(super) const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Behind the head of its lane.
+    Waiting,
+    /// Head of its lane; may start.
+    Ready,
+    /// Head of its lane; its handler runs.
+    Running,
+    /// Head of its lane; waits for its time.
+    Parked,
+    /// A slot of the slab without a delivery.
+    Free,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry<T, N> {
+    /// `None` only in a free slot.
+    pub(super) item: Option<T>,
+    pub(super) position: Position,
+    /// The order of arrival over all partitions; names the entry together with its index.
+    pub(super) seq: u64,
+    /// The lane's hash; zero for a lane of its own, which needs no table.
+    pub(super) lane: u64,
+    pub(super) ordinal: u64,
+    bytes: usize,
+    pub(super) partition: u32,
+    /// The next entry of the lane, or of the free list.
+    next: u32,
+    pub(super) attempts: u32,
+    pub(super) deaths: u32,
+    pub(super) state: State,
+    pub(super) troubled: bool,
+    pub(super) crowded: bool,
+    pub(super) note: Option<Box<N>>,
+}
+
+impl<T, N> Entry<T, N> {
+    pub(super) fn new(incoming: Incoming<T>, partition: u32, ordinal: u64, lane: u64) -> Self {
+        Self {
+            item: Some(incoming.item),
+            position: incoming.position,
+            seq: 0,
+            lane,
+            ordinal,
+            bytes: incoming.bytes,
+            partition,
+            next: NONE,
+            attempts: 0,
+            deaths: incoming.deaths,
+            state: State::Ready,
+            troubled: false,
+            crowded: false,
+            note: None,
+        }
+    }
+}
+
+/// A slab of entries. A lane is a chain through it from its head; the table knows each keyed lane's *last* entry.
+#[derive(Debug)]
+pub(super) struct Window<T, N> {
+    entries: Vec<Entry<T, N>>,
+    free: u32,
+    len: usize,
+    bytes: usize,
+    ready: usize,
+    next_seq: u64,
+    lanes: HashTable<u32>,
+    /// Ready since their arrival, hence in order of age.
+    fresh: VecDeque<(u64, u32)>,
+    /// Ready again (freed by the one before, back from parking): by age.
+    returned: BinaryHeap<Reverse<(u64, u32)>>,
+}
+
+impl<T, N> Window<T, N> {
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Self {
+            entries: Vec::with_capacity(capacity),
+            free: NONE,
+            len: 0,
+            bytes: 0,
+            ready: 0,
+            next_seq: 0,
+            lanes: HashTable::with_capacity(capacity),
+            fresh: VecDeque::with_capacity(capacity),
+            returned: BinaryHeap::with_capacity(capacity),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn ready(&self) -> usize {
+        self.ready
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry<T, N>> {
+        self.entries.iter()
+    }
+
+    pub(super) fn entry_mut(&mut self, index: u32) -> &mut Entry<T, N> {
+        &mut self.entries[index as usize]
+    }
+
+    pub(super) fn get(&self, index: u32, seq: u64) -> Option<&Entry<T, N>> {
+        self.entries.get(index as usize).filter(|entry| entry.seq == seq && entry.state != State::Free)
+    }
+
+    pub(super) fn get_mut(&mut self, index: u32, seq: u64) -> Option<&mut Entry<T, N>> {
+        self.entries.get_mut(index as usize).filter(|entry| entry.seq == seq && entry.state != State::Free)
+    }
+
+    /// Takes an entry in at the end of its lane.
+    #[inline]
+    pub(super) fn push(&mut self, mut entry: Entry<T, N>) {
+        self.next_seq += 1;
+        let (seq, lane) = (self.next_seq, entry.lane);
+        entry.seq = seq;
+        self.len += 1;
+        self.bytes += entry.bytes;
+        let index = match self.free {
+            NONE => self.entries.len() as u32,
+            free => free,
+        };
+        let tail = if lane == 0 { NONE } else { self.append_to_lane(lane, index) };
+        if tail == NONE {
+            self.fresh.push_back((seq, index));
+            self.ready += 1;
+        } else {
+            entry.state = State::Waiting;
+        }
+        match self.free {
+            NONE => self.entries.push(entry),
+            free => {
+                self.free = self.entries[free as usize].next;
+                self.entries[free as usize] = entry;
+            }
+        }
+    }
+
+    /// Makes `index` the last of the lane; answers the one before, or `NONE` if the lane was empty.
+    fn append_to_lane(&mut self, lane: u64, index: u32) -> u32 {
+        let entries = &mut self.entries;
+        match self.lanes.entry(lane, |tail| entries[*tail as usize].lane == lane, |tail| entries[*tail as usize].lane) {
+            hash_table::Entry::Occupied(mut slot) => {
+                let tail = std::mem::replace(slot.get_mut(), index);
+                self.entries[tail as usize].next = index;
+                tail
+            }
+            hash_table::Entry::Vacant(slot) => {
+                slot.insert(index);
+                NONE
+            }
+        }
+    }
+
+    /// The oldest entry that is ready, or `None`. It stays in its lane as the head.
+    #[inline]
+    pub(super) fn pop_ready(&mut self) -> Option<(u64, u32)> {
+        loop {
+            let from_fresh = match (self.fresh.front(), self.returned.peek()) {
+                (Some(fresh), Some(Reverse(returned))) => fresh < returned,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (None, None) => return None,
+            };
+            let ticket =
+                if from_fresh { self.fresh.pop_front() } else { self.returned.pop().map(|Reverse(ticket)| ticket) };
+            let Some((seq, index)) = ticket else { return None };
+            // A ticket outlives an entry that was dropped with its partition.
+            if self.get(index, seq).is_some_and(|entry| entry.state == State::Ready) {
+                self.ready -= 1;
+                return Some((seq, index));
+            }
+        }
+    }
+
+    /// Puts an entry that is ready back among the ready ones.
+    pub(super) fn requeue(&mut self, index: u32, seq: u64) {
+        if self.get(index, seq).is_some_and(|entry| entry.state == State::Ready) {
+            self.returned.push(Reverse((seq, index)));
+            self.ready += 1;
+        }
+    }
+
+    /// Removes the head of a lane; the next one becomes ready.
+    #[inline]
+    pub(super) fn remove_head(&mut self, index: u32) {
+        let entry = &self.entries[index as usize];
+        let (lane, next) = (entry.lane, entry.next);
+        if next != NONE {
+            let successor = &mut self.entries[next as usize];
+            successor.state = State::Ready;
+            let seq = successor.seq;
+            self.requeue(next, seq);
+        } else if lane != 0 {
+            self.forget_lane(lane);
+        }
+        self.release(index);
+    }
+
+    /// Drops every entry of a partition that does not run.
+    pub(super) fn drop_waiting(&mut self, partition: u32) {
+        // Running heads first: what waits behind one goes, also behind one of an earlier assignment.
+        for index in 0..self.entries.len() as u32 {
+            let entry = &self.entries[index as usize];
+            let followed = entry.next != NONE && self.entries[entry.next as usize].partition == partition;
+            if entry.state == State::Running && followed {
+                self.hold_lane(index);
+            }
+        }
+        for index in 0..self.entries.len() as u32 {
+            let entry = &self.entries[index as usize];
+            match entry.state {
+                _ if entry.partition != partition => {}
+                State::Free | State::Running => {}
+                State::Waiting => self.release(index),
+                State::Ready | State::Parked => {
+                    if entry.lane != 0 {
+                        self.forget_lane(entry.lane);
+                    }
+                    self.release(index);
+                }
+            }
+        }
+        self.recount_ready();
+    }
+
+    /// Makes a running head the only entry of its lane.
+    pub(super) fn hold_lane(&mut self, index: u32) {
+        let entry = &mut self.entries[index as usize];
+        entry.next = NONE;
+        let lane = entry.lane;
+        if lane == 0 {
+            return;
+        }
+        let entries = &self.entries;
+        let slot =
+            self.lanes.entry(lane, |tail| entries[*tail as usize].lane == lane, |tail| entries[*tail as usize].lane);
+        slot.insert(index);
+    }
+
+    /// The indices and sequence numbers of a partition's running entries.
+    pub(super) fn running(&self, partition: u32) -> impl Iterator<Item = (u32, u64)> {
+        self.entries
+            .iter()
+            .enumerate()
+            .filter(move |(_, entry)| entry.partition == partition && entry.state == State::Running)
+            .map(|(index, entry)| (index as u32, entry.seq))
+    }
+
+    /// How many entries the lane of this head holds.
+    pub(super) fn lane_len(&self, index: u32) -> usize {
+        std::iter::successors(Some(index), |index| match self.entries[*index as usize].next {
+            NONE => None,
+            next => Some(next),
+        })
+        .count()
+    }
+
+    fn forget_lane(&mut self, lane: u64) {
+        let entries = &self.entries;
+        if let Ok(slot) = self.lanes.find_entry(lane, |tail| entries[*tail as usize].lane == lane) {
+            slot.remove();
+        }
+    }
+
+    fn release(&mut self, index: u32) {
+        let entry = &mut self.entries[index as usize];
+        entry.item = None;
+        entry.note = None;
+        entry.state = State::Free;
+        entry.next = self.free;
+        self.len -= 1;
+        self.bytes -= entry.bytes;
+        self.free = index;
+    }
+
+    /// Counts the ready tickets anew, dropping stale ones.
+    fn recount_ready(&mut self) {
+        let entries = &self.entries;
+        let live = |(seq, index): &(u64, u32)| {
+            entries.get(*index as usize).is_some_and(|entry| entry.seq == *seq && entry.state == State::Ready)
+        };
+        self.fresh.retain(live);
+        self.returned.retain(|Reverse(ticket)| live(ticket));
+        self.ready = self.fresh.len() + self.returned.len();
+    }
+}

@@ -1,0 +1,157 @@
+//! [`Envelope`]: the CloudEvents attributes that identify an event, and the types of their values.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use uuid::Uuid;
+
+use crate::name::Name;
+
+/// An event's id: unique together with its source (CloudEvents 1.0, "id").
+///
+/// Ids of our own are UUIDs of version 7, which sort by time; foreign ones may be any text.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum EventId {
+    /// A UUID, kept as its 16 bytes.
+    Uuid(Uuid),
+    /// Any other text.
+    Text(Name),
+}
+
+impl EventId {
+    /// A new id: UUID version 7, from the system clock and 74 random bits.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self::at(Timestamp::now())
+    }
+
+    pub(crate) fn at(time: Timestamp) -> Self {
+        let random: [u8; 16] = fastrand::u128(..).to_ne_bytes();
+        let mut tail = [0; 10];
+        tail.copy_from_slice(&random[..10]);
+        Self::Uuid(uuid::Builder::from_unix_timestamp_millis(time.unix_millis(), &tail).into_uuid())
+    }
+
+    /// Reads an id; a UUID in its hyphenated lower-case form is kept compactly and prints as it was read.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match Uuid::try_parse(text) {
+            Ok(uuid) if uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text => Self::Uuid(uuid),
+            _ => Self::Text(Name::new(text)),
+        }
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uuid(uuid) => f.write_str(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer())),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+/// A point in time, in whole microseconds since the Unix epoch; prints as RFC 3339 in UTC.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The system clock's time.
+    #[must_use]
+    pub fn now() -> Self {
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)),
+            Err(before) => Self(-i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX)),
+        }
+    }
+
+    /// From microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn from_unix_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn unix_micros(self) -> i64 {
+        self.0
+    }
+
+    pub(crate) fn unix_millis(self) -> u64 {
+        u64::try_from(self.0 / 1000).unwrap_or(0)
+    }
+
+    /// How long ago this was at `now`; zero if it lies ahead.
+    #[must_use]
+    pub fn age(self, now: Self) -> Duration {
+        Duration::from_micros(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0))
+    }
+
+    /// Reads RFC 3339.
+    ///
+    /// # Errors
+    /// If the text is not RFC 3339, or lies outside years −9999 to 9999.
+    pub fn parse(text: &str) -> Result<Self, jiff::Error> {
+        text.parse::<jiff::Timestamp>().map(|time| Self(time.as_microsecond()))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(time) => fmt::Display::fmt(&time, f),
+            Err(_) => fmt::Display::fmt(&self.0, f),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What identifies an event: the CloudEvents 1.0 attributes that every event has, and its time.
+///
+/// The optional attributes (`subject`, `dataschema`, extensions) are in [`Message::attributes`](crate::Message::attributes).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// `id`: with [`source`](Self::source), what makes the event unique.
+    pub id: EventId,
+    /// `source`: who made the event, a URI reference.
+    pub source: Name,
+    /// `type`: the event's name, by which handlers are found.
+    pub name: Name,
+    /// `time`: when it happened.
+    pub time: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_version_7_and_print_as_read() {
+        let EventId::Uuid(uuid) = EventId::generate() else { panic!("generated ids are UUIDs") };
+        assert_eq!(uuid.get_version_num(), 7);
+        for text in ["01890a5d-ac96-774b-bcce-b302099a8057", "01890A5D-AC96-774B-BCCE-B302099A8057", "42", ""] {
+            assert_eq!(EventId::parse(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn timestamps_round_trip_as_rfc_3339() {
+        let time = Timestamp::from_unix_micros(1_700_000_000_123_456);
+        assert_eq!(time.to_string(), "2023-11-14T22:13:20.123456Z");
+        assert_eq!(Timestamp::parse("2023-11-14T23:13:20.123456+01:00").unwrap(), time);
+        assert!(Timestamp::parse("yesterday").is_err());
+    }
+}

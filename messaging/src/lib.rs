@@ -1,0 +1,77 @@
+//! Write a service once, choose its broker by configuration: Kafka, Redis Streams, RabbitMQ or a bus in the process,
+//! with the same delivery contract on each.
+#![warn(missing_docs)]
+
+// The macros name this crate by its path, also in its own tests and examples.
+extern crate self as messaging;
+
+mod broker;
+mod capability;
+pub mod cloudevents;
+mod codec;
+mod config;
+mod connection;
+mod consumer;
+mod dead_letter;
+mod delivery;
+mod engine;
+mod envelope;
+mod error;
+mod event;
+mod executor;
+pub mod handoff;
+mod headers;
+mod key;
+mod message;
+mod name;
+mod partition;
+mod pending;
+mod policy;
+mod publish;
+mod publisher;
+mod router;
+mod subscription;
+pub mod telemetry;
+mod time;
+
+pub use broker::{Admin, Broker, GroupProgress, PublisherOptions, TopicInfo, TopicSpec};
+pub use capability::{Capabilities, Capability};
+pub use codec::{Codec, Codecs, JSON};
+pub use config::{Address, MESSAGING_BROKER, MESSAGING_URL, MessagingConfig, Options};
+pub use connection::{Backend, Messaging, MessagingOptions, configure_messaging};
+pub use consumer::{Consumer, DeadLetterSink, Intake, PartitionHandle, Settlement};
+pub use dead_letter::{DeadLetter, Shape, dead_letter_topic};
+pub use delivery::{Delivery, Fence, Position};
+pub use envelope::{Envelope, EventId, Timestamp};
+pub use error::{BoxError, Error, ErrorKind, FailureKind, HandlerError};
+pub use event::{Event, EventData};
+pub use executor::{Health, Running};
+pub use headers::{HeaderIter, Headers};
+pub use key::EventKey;
+pub use message::Message;
+pub use name::{Name, validate_name};
+pub use partition::partition_for_key;
+pub use pending::{NotSettled, PendingWork};
+pub use policy::{FailurePolicy, OnDeadLetter, OnUnhandled};
+pub use publisher::{Batch, Outcome, Publisher, Receipt, Settling};
+pub use router::{
+    Attempt, Begun, Cancellation, Ending, Finished, FromDelivery, FromRef, Handler, HandlerFuture, HandlerService,
+    IntoOutcome, IntoRouter, Json, Plain, Resource, ResourceContext, Route, Router, Scope, State, WithResource,
+};
+pub use subscription::{Start, Subscription};
+pub use time::{BootClock, Clock, Tick, TokioClock};
+
+#[cfg(feature = "macros")]
+pub use messaging_macros::{EventData, consumer, debug_handler, event, message_handler, on_event};
+
+/// A future with its type erased, for what is off the hot path.
+pub type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a handler returns.
+pub type Result<T, E = HandlerError> = std::result::Result<T, E>;
+
+#[doc(hidden)]
+pub mod __private {
+    //! What the macros' code needs; not part of the public interface.
+    pub use bytes::BytesMut;
+}

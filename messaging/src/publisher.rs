@@ -1,0 +1,181 @@
+//! [`Publisher`]: what a backend implements to send, and the [`Batch`] it is given.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::{
+    delivery::Position,
+    error::{Error, ErrorKind},
+    message::Message,
+    publish::Front,
+};
+
+/// Sends batches of messages to one backend.
+///
+/// # What an implementation promises
+/// - Batches are sent in the order of the calls of [`send`](Self::send), the messages of a batch in its order.
+/// - Each message gets one [`Outcome`], at the latest at the publisher's deadline. *Rejected* means surely not stored;
+///   whoever cannot tell says *unknown*.
+/// - After a message of a key that was not confirmed, later ones of that key in the batch are not sent, where they can
+///   still be stopped.
+/// - A message is not sent twice unless the broker recognises the repeat.
+#[async_trait]
+pub trait Publisher: Send + Sync + 'static {
+    /// Sends a batch, or hands it to whoever sends. Must not block: at most [`depth`](Self::depth) batches are out.
+    fn send(&self, batch: Batch);
+
+    /// How many batches may be out at once.
+    fn depth(&self) -> usize;
+
+    /// The largest batch worth sending at once.
+    fn max_batch(&self) -> usize {
+        1_000
+    }
+
+    /// Sends what was handed over, waits for the outcomes and closes; what has no outcome by then is *unknown*.
+    ///
+    /// # Errors
+    /// If something was still without an outcome at the deadline.
+    async fn close(&self, deadline: Duration) -> Result<(), Error>;
+}
+
+/// Where a confirmed message went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// The partition of the topic.
+    pub partition: u32,
+    /// Its position there, where the broker tells.
+    pub position: Option<Position>,
+}
+
+impl Receipt {
+    /// A receipt.
+    #[must_use]
+    pub const fn new(partition: u32, position: Option<Position>) -> Self {
+        Self { partition, position }
+    }
+}
+
+/// How the publishing of one message ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Stored, as durably as the backend declares.
+    Confirmed(Receipt),
+    /// Surely not stored.
+    Rejected(Error),
+    /// May or may not be stored.
+    Unknown(Error),
+    /// On [`until_settled`](Batch::until_settled): every subscribed group has settled it.
+    Settled(Settling),
+}
+
+/// How a message that was published until settled ended in its groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settling {
+    /// Handled or skipped by every group.
+    Handled,
+    /// Dead-lettered by at least one group, for this reason.
+    DeadLettered(String),
+    /// No group is subscribed: nobody has it.
+    NoGroup,
+}
+
+impl Outcome {
+    /// The receipt of a confirmed message.
+    ///
+    /// # Errors
+    /// The reason of any other outcome, of kind [`ErrorKind::Rejected`] or [`ErrorKind::Unknown`].
+    pub fn confirmed(self) -> Result<Receipt, Error> {
+        match self {
+            Self::Confirmed(receipt) => Ok(receipt),
+            Self::Rejected(error) | Self::Unknown(error) => Err(error),
+            Self::Settled(_) => Ok(Receipt::new(0, None)),
+        }
+    }
+
+    /// Surely not stored, for this reason.
+    #[must_use]
+    pub fn rejected(reason: impl Into<String>) -> Self {
+        Self::Rejected(Error::new(ErrorKind::Rejected, reason))
+    }
+
+    /// May or may not be stored, for this reason.
+    #[must_use]
+    pub fn unknown(reason: impl Into<String>) -> Self {
+        Self::Unknown(Error::new(ErrorKind::Unknown, reason))
+    }
+}
+
+/// Messages to be sent, in order, each to be answered with an [`Outcome`].
+///
+/// Whatever is left without one when the batch is dropped counts as *unknown*.
+pub struct Batch {
+    pub(crate) front: Arc<Front>,
+    pub(crate) entries: Vec<BatchEntry>,
+    pub(crate) until_settled: bool,
+}
+
+pub(crate) struct BatchEntry {
+    pub(crate) message: Arc<Message>,
+    /// The call that waits for it, and which of its messages this is.
+    pub(crate) ticket: u32,
+    pub(crate) index: u32,
+    pub(crate) answered: bool,
+}
+
+impl Batch {
+    /// How many messages there are, at least one.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none, which never is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// One message, counted from 0.
+    #[inline]
+    #[must_use]
+    pub fn message(&self, index: usize) -> &Arc<Message> {
+        &self.entries[index].message
+    }
+
+    /// Whether the publisher wants to know when every subscribed group has settled each message
+    /// ([`settles_publishes`](crate::Capabilities::settles_publishes)), rather than when it is confirmed.
+    #[must_use]
+    pub fn until_settled(&self) -> bool {
+        self.until_settled
+    }
+
+    /// Answers one message. A second answer to the same message has no effect.
+    #[inline]
+    pub fn complete(&mut self, index: usize, outcome: Outcome) {
+        let entry = &mut self.entries[index];
+        if !std::mem::replace(&mut entry.answered, true) {
+            self.front.answer(entry.ticket, entry.index, outcome);
+        }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        for entry in &self.entries {
+            if !entry.answered {
+                self.front.answer(entry.ticket, entry.index, Outcome::unknown("the publisher ended without an answer"));
+            }
+        }
+        self.front.batch_ended(std::mem::take(&mut self.entries));
+    }
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("len", &self.entries.len()).finish()
+    }
+}

@@ -1,0 +1,152 @@
+//! [`GroupPlan`]: the routers of one group merged into what one executor runs.
+
+use super::{GroupOptions, Matches, Route, Router};
+use crate::{
+    error::{Error, ErrorKind},
+    name::{Name, validate_name},
+    policy::FailurePolicy,
+    subscription::{Start, Subscription},
+};
+
+/// One group of this process: all its routers merged.
+pub(crate) struct GroupPlan {
+    pub(crate) subscription: Subscription,
+    pub(crate) options: GroupOptions,
+    pub(crate) routes: Vec<(Route, FailurePolicy)>,
+    pub(crate) topics: Vec<TopicRoutes>,
+}
+
+/// Which route a topic's deliveries take, as indices into the plan's routes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TopicRoutes {
+    pub(crate) topic: Option<Name>,
+    pub(crate) events: Vec<(Name, usize)>,
+    pub(crate) message: Option<usize>,
+}
+
+impl TopicRoutes {
+    #[inline]
+    pub(crate) fn find(&self, name: Option<&str>) -> Option<usize> {
+        let event = name.and_then(|name| self.events.iter().find(|(candidate, _)| candidate.as_str() == name));
+        event.map(|(_, route)| *route).or(self.message)
+    }
+}
+
+impl GroupPlan {
+    /// Merges routers by group.
+    ///
+    /// # Errors
+    /// Two handlers for one (group, topic, event), a group without topics or handlers, an invalid name, or options
+    /// on which two routers of a group do not agree.
+    pub(crate) fn merge(routers: impl IntoIterator<Item = Router>) -> Result<Vec<Self>, Error> {
+        let mut plans: Vec<Self> = Vec::new();
+        for router in routers {
+            let subscription = router.subscription();
+            check_router(&router, &subscription)?;
+            match plans.iter_mut().find(|plan| plan.subscription.group == subscription.group) {
+                Some(plan) => plan.add(router, subscription)?,
+                None => {
+                    let (options, own) = (router.options.clone(), subscription.topics.clone());
+                    let mut plan = Self { subscription, options, routes: Vec::new(), topics: Vec::new() };
+                    plan.add_routes(router, &own)?;
+                    plans.push(plan);
+                }
+            }
+        }
+        Ok(plans)
+    }
+
+    fn add(&mut self, router: Router, other: Subscription) -> Result<(), Error> {
+        let group = self.subscription.group.clone();
+        if self.subscription.start != other.start && other.start != Start::Default {
+            if self.subscription.start != Start::Default {
+                return Err(conflict(&group, "start at different positions"));
+            }
+            self.subscription.start = other.start;
+        }
+        if self.options.on_unhandled != router.options.on_unhandled {
+            return Err(conflict(&group, "differ in on_unhandled"));
+        }
+        let options = &mut self.options;
+        options.concurrency = options.concurrency.max(router.options.concurrency);
+        options.max_in_flight = options.max_in_flight.max(router.options.max_in_flight);
+        options.max_in_flight_bytes = options.max_in_flight_bytes.max(router.options.max_in_flight_bytes);
+        options.max_span = options.max_span.max(router.options.max_span);
+        self.subscription.requires.extend(other.requires);
+        for topic in &other.topics {
+            if !self.subscription.topics.contains(topic) {
+                self.subscription.topics.push(topic.clone());
+            }
+        }
+        self.add_routes(router, &other.topics)
+    }
+
+    fn add_routes(&mut self, router: Router, topics: &[Name]) -> Result<(), Error> {
+        let group = self.subscription.group.clone();
+        for route in router.routes {
+            let index = self.routes.len();
+            let policy = route.policy.clone().unwrap_or_else(|| router.options.policy.clone());
+            policy.validate(&format!("handler {:?} of group {group:?}", route.matches.label()))?;
+            match &route.matches {
+                Matches::Event { name } => {
+                    for topic in topics {
+                        let routes = self.topic(topic);
+                        if routes.events.iter().any(|(known, _)| known == name) {
+                            return Err(twice(&group, topic, name));
+                        }
+                        routes.events.push((name.clone(), index));
+                    }
+                }
+                Matches::Message { topic } => {
+                    if self.topic(topic).message.replace(index).is_some() {
+                        return Err(twice(&group, topic, "messages without a handler of their own"));
+                    }
+                }
+            }
+            self.routes.push((route, policy));
+        }
+        Ok(())
+    }
+
+    fn topic(&mut self, topic: &Name) -> &mut TopicRoutes {
+        let index = match self.topics.iter().position(|routes| routes.topic.as_ref() == Some(topic)) {
+            Some(index) => index,
+            None => {
+                self.topics.push(TopicRoutes { topic: Some(topic.clone()), ..TopicRoutes::default() });
+                self.topics.len() - 1
+            }
+        };
+        &mut self.topics[index]
+    }
+}
+
+fn check_router(router: &Router, subscription: &Subscription) -> Result<(), Error> {
+    let group = &subscription.group;
+    validate_name("group", group)?;
+    for topic in &subscription.topics {
+        validate_name("topic", topic)?;
+    }
+    let fault = if subscription.topics.is_empty() {
+        "subscribes to no topic"
+    } else if router.routes.is_empty() {
+        "has no handler"
+    } else if router.options.concurrency == 0 {
+        "has a concurrency of 0"
+    } else if router.options.max_in_flight == 0 || router.options.max_in_flight_bytes == 0 {
+        "may hold nothing in flight"
+    } else if router.options.max_span == 0 {
+        "has a max_span of 0"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::Config, format!("group {:?} {fault}", group.as_str())))
+}
+
+fn conflict(group: &Name, how: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("two routers of group {:?} {how}", group.as_str()))
+}
+
+fn twice(group: &Name, topic: &Name, what: &str) -> Error {
+    let (group, topic) = (group.as_str(), topic.as_str());
+    Error::new(ErrorKind::Config, format!("group {group:?} has two handlers for {what:?} on topic {topic:?}"))
+}

@@ -1,0 +1,221 @@
+//! [`Route`]: one handler of a router, with what it matches and options of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use tower::{Layer, Service};
+
+use super::{Handler, HandlerService, Scope};
+use crate::{
+    BoxFuture,
+    capability::Capability,
+    codec::Codecs,
+    delivery::Delivery,
+    error::HandlerError,
+    executor::{Slots, TypedSlots},
+    name::Name,
+    policy::FailurePolicy,
+    telemetry::RouteMeter,
+};
+
+/// One handler: which deliveries it gets, and options that differ from its router's.
+#[must_use = "a route does nothing until it is added to a router"]
+pub struct Route<S = ()> {
+    pub(crate) matches: Matches,
+    pub(crate) requires: Vec<Capability>,
+    pub(crate) policy: Option<FailurePolicy>,
+    build: Box<dyn FnOnce(Seed, S) -> Parts + Send + Sync>,
+}
+
+/// Which deliveries a route gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Matches {
+    /// Events of this name.
+    Event { name: Name },
+    /// Everything on this topic that no event route matches.
+    Message { topic: Name },
+}
+
+impl Matches {
+    /// How the handler is called in metrics, spans and dead letters.
+    pub(crate) fn label(&self) -> &Name {
+        match self {
+            Self::Event { name } => name,
+            Self::Message { topic } => topic,
+        }
+    }
+}
+
+/// What a route's handler is built with once its group starts.
+#[derive(Clone)]
+pub(crate) struct Seed {
+    pub(crate) group: Name,
+    pub(crate) codecs: Codecs,
+    pub(crate) timeout: Duration,
+    pub(crate) stopping: CancellationToken,
+    pub(crate) meter: RouteMeter,
+}
+
+/// Records with a handler's resource that a delivery was dead-lettered.
+type RecordDead = Arc<dyn Fn(Delivery) -> Option<BoxFuture<Result<(), HandlerError>>> + Send + Sync>;
+
+/// A handler as a service, before its type is erased into slots.
+struct Parts {
+    service: Built,
+    keeps_timeout: bool,
+    record_dead: RecordDead,
+}
+
+/// Either kept typed, or already erased for a layer.
+struct Built {
+    slots: Box<dyn Slots>,
+    service: Box<dyn Fn() -> HandlerService + Send>,
+}
+
+impl Built {
+    fn new<V>(service: V) -> Self
+    where
+        V: Service<Delivery, Response = (), Error = HandlerError> + Clone + Send + 'static,
+        V::Future: Send + 'static,
+    {
+        let for_layers = service.clone();
+        Self {
+            slots: Box::new(TypedSlots::new(service)),
+            service: Box::new(move || HandlerService::new(for_layers.clone())),
+        }
+    }
+}
+
+/// A route that is ready to run.
+pub(crate) struct BuiltRoute {
+    pub(crate) slots: Box<dyn Slots>,
+    pub(crate) keeps_timeout: bool,
+    pub(crate) record_dead: RecordDead,
+}
+
+impl<S: Clone + Send + Sync + 'static> Route<S> {
+    /// The events of this name, on every topic of the router.
+    pub fn event<H, M>(name: impl Into<Name>, handler: H) -> Self
+    where
+        H: Handler<M, S>,
+    {
+        Self::new(Matches::Event { name: name.into() }, handler)
+    }
+
+    /// Every delivery of this topic that no event route matches.
+    pub fn message<H, M>(topic: impl Into<Name>, handler: H) -> Self
+    where
+        H: Handler<M, S>,
+    {
+        Self::new(Matches::Message { topic: topic.into() }, handler)
+    }
+
+    fn new<H, M>(matches: Matches, handler: H) -> Self
+    where
+        H: Handler<M, S>,
+    {
+        let build = move |seed: Seed, state: S| {
+            let Seed { group, codecs, timeout, stopping, meter } = seed;
+            let scope = Arc::new(Scope { state, group, codecs, timeout, stopping, meter });
+            let service = Built::new(handler.into_service(scope.clone()));
+            let record_dead: RecordDead = Arc::new(move |delivery| H::record_dead(scope.clone(), delivery));
+            Parts { service, keeps_timeout: H::keeps_timeout(), record_dead }
+        };
+        Self { matches, requires: H::requires(), policy: None, build: Box::new(build) }
+    }
+
+    /// Puts a `tower` layer around the handler, outside of those it has.
+    pub fn layer<L>(self, layer: L) -> Self
+    where
+        L: Layer<HandlerService> + Send + Sync + 'static,
+        L::Service: Service<Delivery, Response = (), Error = HandlerError> + Clone + Send + 'static,
+        <L::Service as Service<Delivery>>::Future: Send + 'static,
+    {
+        self.map_service(move |service| Built::new(layer.layer(service())))
+    }
+
+    /// Runs the handler as a task of its own: for one that computes for long between two awaits and would hold up the
+    /// others of its worker. Costs a task per message. A run that is cut short (timeout, lost partition) is aborted.
+    pub fn spawned(self) -> Self {
+        self.map_service(|service| Built::new(Spawned(service())))
+    }
+
+    /// What becomes of its failed deliveries.
+    pub fn failure_policy(mut self, policy: FailurePolicy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    pub(crate) fn with_state(self, state: S) -> Route {
+        let build = self.build;
+        Route {
+            matches: self.matches,
+            requires: self.requires,
+            policy: self.policy,
+            build: Box::new(move |seed, ()| build(seed, state)),
+        }
+    }
+
+    fn map_service(
+        self,
+        map: impl FnOnce(Box<dyn Fn() -> HandlerService + Send>) -> Built + Send + Sync + 'static,
+    ) -> Self {
+        let build = self.build;
+        let mapped = move |seed: Seed, state: S| {
+            let parts = build(seed, state);
+            Parts { service: map(parts.service.service), ..parts }
+        };
+        Self { build: Box::new(mapped), ..self }
+    }
+}
+
+impl Route {
+    pub(crate) fn build(self, seed: Seed) -> BuiltRoute {
+        let Parts { service, keeps_timeout, record_dead } = (self.build)(seed, ());
+        BuiltRoute { slots: service.slots, keeps_timeout, record_dead }
+    }
+}
+
+impl<S> std::fmt::Debug for Route<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Route").field("matches", &self.matches).field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+/// Runs each call as a task, aborted when its future is dropped.
+#[derive(Clone)]
+struct Spawned(HandlerService);
+
+impl Service<Delivery> for Spawned {
+    type Response = ();
+    type Error = HandlerError;
+    type Future = SpawnedFuture;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), HandlerError>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, delivery: Delivery) -> SpawnedFuture {
+        SpawnedFuture(tokio::spawn(self.0.call(delivery)))
+    }
+}
+
+struct SpawnedFuture(tokio::task::JoinHandle<Result<(), HandlerError>>);
+
+impl Future for SpawnedFuture {
+    type Output = Result<(), HandlerError>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0).poll(cx).map(|joined| match joined {
+            Ok(outcome) => outcome,
+            Err(error) if error.is_panic() => Err(HandlerError::panicked(&*error.into_panic())),
+            Err(error) => Err(HandlerError::infrastructure(error)),
+        })
+    }
+}
+
+impl Drop for SpawnedFuture {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
