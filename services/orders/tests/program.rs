@@ -18,7 +18,7 @@ async fn a_wrong_setting_is_named_and_ends_the_program() {
         (vec![DATABASE, ("CREATE_DATABASE", "perhaps")], "CREATE_DATABASE: expected true or false, found `perhaps`"),
         (vec![DATABASE, ("LISTEN_ADDR", "8000")], "LISTEN_ADDR: expected an IP address and a port"),
         (vec![DATABASE, ("LISTEN_ADDR", "192.0.2.1:80")], "LISTEN_ADDR: cannot listen on 192.0.2.1:80"),
-        (vec![DATABASE, ("RUST_LOG", "orders=chatty")], "RUST_LOG: "),
+        (vec![DATABASE, ("RUST_LOG", "orders=chatty")], "RUST_LOG: expected such as `info,orders=debug`, found `orders=chatty`"),
     ] {
         let Ended { status, log } = Program::start(env!("CARGO_BIN_EXE_orders"), &["api"], environment).ended().await;
         assert_eq!(status.code(), Some(2), "{log}");

@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 use crate::process::StartError;
 use crate::settings::{Environment, SettingError};
@@ -15,18 +16,21 @@ const BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 /// How often histogram samples move into their buckets when nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Starts logging to standard output, filtered by `RUST_LOG` (`info` by default).
+/// Starts logging to standard output, filtered by `RUST_LOG`: `level` or `target=level`, with commas (`info` by
+/// default).
 ///
 /// # Errors
 /// `RUST_LOG` does not parse.
 pub fn init_logs(environment: &Environment) -> Result<(), StartError> {
     let directives = environment.text("RUST_LOG")?.unwrap_or_else(|| "info".to_owned());
-    let filter = EnvFilter::builder().parse(directives).map_err(|error| SettingError::new("RUST_LOG", error))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stdout().is_terminal())
-        .try_init()
-        .map_err(StartError::other)
+    let filter: Targets = directives.parse().map_err(|error| {
+        SettingError::new(
+            "RUST_LOG",
+            format_args!("expected such as `info,orders=debug`, found `{directives}`: {error}"),
+        )
+    })?;
+    let lines = tracing_subscriber::fmt::layer().with_ansi(std::io::stdout().is_terminal());
+    tracing_subscriber::registry().with(lines.with_filter(filter)).try_init().map_err(StartError::other)
 }
 
 /// Installs the process-wide metrics recorder and returns what `/metrics` shows.

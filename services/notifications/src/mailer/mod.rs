@@ -1,25 +1,28 @@
 //! Sending e-mail: over SMTP, into a folder, or only into the log.
 
+#[cfg(feature = "mail")]
 mod file;
 mod log;
+#[cfg(feature = "mail")]
+mod sender;
+#[cfg(feature = "mail")]
 mod smtp;
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lettre::Message;
-use lettre::message::{Mailbox, header::ContentType};
 use service_kit::{Environment, SettingError};
 
+#[cfg(feature = "mail")]
 pub use file::FileMailer;
 pub use log::LogMailer;
+#[cfg(feature = "mail")]
+pub use sender::Sender;
+#[cfg(feature = "mail")]
 pub use smtp::SmtpMailer;
 
 use crate::notification::Notification;
-
-/// Whom e-mail is from unless `MAIL_FROM` says otherwise.
-const DEFAULT_SENDER: &str = "Notifications <notifications@localhost>";
 
 /// Something that sends e-mail.
 #[async_trait]
@@ -43,6 +46,7 @@ pub enum MailError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+#[cfg(feature = "mail")]
 impl MailError {
     fn refused(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Refused(error.into())
@@ -58,46 +62,30 @@ impl MailError {
 ///
 /// # Errors
 /// One of them is wrong; the error names it and never shows a password.
+#[cfg(feature = "mail")]
 pub fn from_environment(environment: &Environment) -> Result<Arc<dyn Mailer>, SettingError> {
-    let sender = environment.text("MAIL_FROM")?.unwrap_or_else(|| DEFAULT_SENDER.to_owned());
-    let sender: Sender = sender.parse().map_err(|error| {
-        SettingError::new("MAIL_FROM", format_args!("expected `Name <user@example.com>`, found `{sender}`: {error}"))
-    })?;
-    Ok(match (environment.text("SMTP_URL")?, environment.text("MAIL_DIR")?) {
-        (Some(url), _) => {
-            Arc::new(SmtpMailer::new(&url, sender).map_err(|error| SettingError::new("SMTP_URL", error))?)
-        }
-        (None, Some(folder)) => {
-            Arc::new(FileMailer::new(folder, sender).map_err(|error| SettingError::new("MAIL_DIR", error))?)
-        }
-        (None, None) => Arc::new(LogMailer),
-    })
+    let sender = Sender::from_environment(environment)?;
+    if let Some(url) = environment.text("SMTP_URL")? {
+        let mailer = SmtpMailer::new(&url, sender).map_err(|error| SettingError::new("SMTP_URL", error))?;
+        return Ok(Arc::new(mailer));
+    }
+    if let Some(folder) = environment.text("MAIL_DIR")? {
+        let mailer = FileMailer::new(folder, sender).map_err(|error| SettingError::new("MAIL_DIR", error))?;
+        return Ok(Arc::new(mailer));
+    }
+    Ok(Arc::new(LogMailer))
 }
 
-/// Whom e-mail is from.
-#[derive(Debug, Clone)]
-pub struct Sender(Mailbox);
-
-impl std::str::FromStr for Sender {
-    type Err = lettre::address::AddressError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
+/// The mailer that the settings ask for, which in this build can only be the log.
+///
+/// # Errors
+/// The settings ask for another.
+#[cfg(not(feature = "mail"))]
+pub fn from_environment(environment: &Environment) -> Result<Arc<dyn Mailer>, SettingError> {
+    for name in ["SMTP_URL", "MAIL_DIR"] {
+        if environment.text(name)?.is_some() {
+            return Err(SettingError::new(name, "this program is built without the feature `mail`"));
+        }
     }
-}
-
-impl Sender {
-    /// The e-mail of a notification. Its Message-ID is the same whenever it is sent again, so that mail programs show
-    /// it once.
-    fn message(&self, notification: &Notification) -> Result<Message, MailError> {
-        let recipient = notification.user_email.parse().map_err(MailError::refused)?;
-        Message::builder()
-            .from(self.0.clone())
-            .to(Mailbox::new(None, recipient))
-            .subject(notification.subject.as_str())
-            .message_id(Some(format!("<notification-{}@{}>", notification.id, self.0.email.domain())))
-            .header(ContentType::TEXT_PLAIN)
-            .body(notification.body.clone())
-            .map_err(MailError::refused)
-    }
+    Ok(Arc::new(LogMailer))
 }
