@@ -1,3 +1,51 @@
 //! The project's chores behind one command: `cargo xtask`.
 
-fn main() {}
+mod bench;
+mod brokers;
+mod cargo;
+mod lint;
+mod progress;
+mod state;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's chores.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Run every test there is, with real brokers; closes with `N passed, N failed`.
+    Test(test::Arguments),
+    /// Run real brokers in the background, for a person.
+    #[command(subcommand)]
+    Brokers(brokers::Action),
+    /// Run benchmarks, optimised as shipped images are.
+    Bench(bench::Arguments),
+    /// Formatting, lints and documentation, each without a single warning.
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().chore {
+        Chore::Test(arguments) => test::run(&arguments),
+        Chore::Brokers(action) => brokers::run(action),
+        Chore::Bench(arguments) => bench::run(&arguments),
+        Chore::Lint => lint::run(),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
