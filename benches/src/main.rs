@@ -1,0 +1,48 @@
+//! The benchmarks: each prints a readable table, and one JSON line per figure.
+//!
+//! Run them by `cargo xtask bench NAME…`, which builds with link-time optimisation.
+
+mod callgrind;
+mod concurrency;
+mod memory;
+mod report;
+
+use clap::{Parser, ValueEnum};
+
+#[derive(Parser)]
+#[command(about = "Benchmarks: a table, and a JSON line per figure")]
+struct Arguments {
+    /// Which to run.
+    #[arg(required_unless_present = "region")]
+    names: Vec<Name>,
+    /// Runs one measured region with so many messages and nothing else; for the instruction counter.
+    #[arg(long, num_args = 2, value_names = ["REGION", "MESSAGES"], hide = true)]
+    region: Option<Vec<String>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Instructions and allocations per message on the in-process bus, and key-ordered concurrency.
+    Memory,
+    /// Everything.
+    All,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(region) = arguments.region {
+        let [name, messages] = region.as_slice() else { anyhow::bail!("--region takes a name and a number") };
+        let region = memory::Region::named(name)?;
+        region.run(messages.parse()?)?;
+        return Ok(());
+    }
+    for name in arguments.names {
+        match name {
+            Name::Memory | Name::All => {
+                memory::run()?;
+                concurrency::run()?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! Instructions and allocations per message on the in-process bus.
+//!
+//! Steady state, no subscriber and no recorder installed. For consuming, everything is published before the measured
+//! region; it ends when the last message has been handled and settled.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use messaging::{Event, EventData, EventKey, Message, Messaging, MessagingOptions, Name, Router};
+use messaging_memory::MemoryBroker;
+use serde::{Deserialize, Serialize};
+use tokio::{runtime::Runtime, sync::Notify};
+
+use crate::{
+    callgrind,
+    report::{self, Row},
+};
+
+const TOPIC: &str = "items";
+const KEYS: u64 = 1_000;
+
+#[derive(Serialize, Deserialize)]
+struct Item {
+    id: u64,
+    quantity: u32,
+}
+
+impl EventData for Item {
+    const NAME: &'static str = "items.counted";
+    const TOPIC: &'static str = TOPIC;
+    fn write_key(&self, _: &mut bytes::BytesMut) -> bool {
+        false
+    }
+}
+
+/// The same with a key.
+#[derive(Serialize, Deserialize)]
+struct KeyedItem {
+    id: u64,
+    quantity: u32,
+}
+
+impl EventData for KeyedItem {
+    const NAME: &'static str = "items.counted";
+    const TOPIC: &'static str = TOPIC;
+    fn write_key(&self, key: &mut bytes::BytesMut) -> bool {
+        (self.id % KEYS).write_key(key);
+        true
+    }
+}
+
+/// Counts handled messages; rings at the target.
+struct Counter {
+    handled: AtomicU64,
+    target: u64,
+    done: Notify,
+}
+
+impl Counter {
+    fn count(&self) {
+        if self.handled.fetch_add(1, Ordering::Relaxed) + 1 == self.target {
+            self.done.notify_one();
+        }
+    }
+}
+
+/// One thing to measure.
+#[derive(Clone, Copy)]
+pub(crate) struct Region {
+    pub(crate) name: &'static str,
+    bar: &'static str,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    ConsumeRaw,
+    ConsumeJson,
+    ConsumeKeyed,
+    PublishJson,
+    PublishKeyed,
+}
+
+const REGIONS: [Region; 5] = [
+    Region { name: "memory/raw/sequential", bar: "≤ 700, 0", kind: Kind::ConsumeRaw },
+    Region { name: "memory/json/sequential", bar: "≤ 1650, 0", kind: Kind::ConsumeJson },
+    Region { name: "memory/json/keyed-4", bar: "≤ 2000, 0", kind: Kind::ConsumeKeyed },
+    Region { name: "memory/json/publish", bar: "≤ 900, ≤ 1", kind: Kind::PublishJson },
+    Region { name: "memory/json/publish-keyed", bar: "–", kind: Kind::PublishKeyed },
+];
+
+impl Region {
+    pub(crate) fn named(name: &str) -> anyhow::Result<Self> {
+        let region = REGIONS.into_iter().find(|region| region.name == name);
+        region.ok_or_else(|| anyhow::anyhow!("no region is called {name:?}"))
+    }
+
+    /// Prepares, then runs the measured region once; answers the allocations made in it.
+    pub(crate) fn run(self, messages: u64) -> anyhow::Result<u64> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        match self.kind {
+            Kind::PublishJson => publish(&runtime, messages, |id| Item { id: 1_000_000 + id % KEYS, quantity: 37 }),
+            Kind::PublishKeyed => {
+                publish(&runtime, messages, |id| KeyedItem { id: 1_000_000 + id % KEYS, quantity: 37 })
+            }
+            _ => self.consume(&runtime, messages),
+        }
+    }
+
+    fn consume(self, runtime: &Runtime, messages: u64) -> anyhow::Result<u64> {
+        let counter = Arc::new(Counter { handled: AtomicU64::new(0), target: messages, done: Notify::new() });
+        let messaging = runtime.block_on(async {
+            let messaging = connect().await?;
+            // The group exists before the messages, so that none of them is trimmed.
+            drop(messaging.run([self.router(counter.clone())]).await?);
+            for id in 0..messages {
+                self.publish_one(&messaging, id).await?;
+            }
+            anyhow::Ok(messaging)
+        })?;
+        measure(runtime, async {
+            let running = messaging.run([self.router(counter.clone())]).await?;
+            counter.done.notified().await;
+            running.shutdown(Duration::from_secs(10)).await?;
+            anyhow::Ok(())
+        })
+    }
+
+    async fn publish_one(self, messaging: &Messaging, id: u64) -> anyhow::Result<()> {
+        match self.kind {
+            Kind::ConsumeRaw => {
+                let payload = Bytes::from_static(br#"{"id":1000000,"quantity":37}"#);
+                messaging.publish_raw(Message::new(Name::from_static(TOPIC), payload)).await?
+            }
+            Kind::ConsumeKeyed => messaging.publish(&KeyedItem { id: 1_000_000 + id % KEYS, quantity: 37 }).await?,
+            _ => messaging.publish(&Item { id: 1_000_000, quantity: 37 }).await?,
+        };
+        Ok(())
+    }
+
+    fn router(self, counter: Arc<Counter>) -> Router {
+        let router = Router::new("bench").topic(TOPIC);
+        match self.kind {
+            Kind::ConsumeRaw => router.concurrency(1).on_message(TOPIC, move |payload: Bytes| {
+                std::hint::black_box(payload.len());
+                counter.count();
+                std::future::ready(())
+            }),
+            Kind::ConsumeKeyed => {
+                let handler = move |event: Event<KeyedItem>| {
+                    let counter = counter.clone();
+                    async move {
+                        tokio::task::yield_now().await;
+                        std::hint::black_box(event.data.quantity);
+                        counter.count();
+                    }
+                };
+                router.concurrency(4).on_event("items.counted", handler)
+            }
+            _ => router.concurrency(1).on_event("items.counted", move |event: Event<Item>| {
+                std::hint::black_box(event.data.id + u64::from(event.data.quantity));
+                counter.count();
+                std::future::ready(())
+            }),
+        }
+    }
+}
+
+async fn connect() -> anyhow::Result<Messaging> {
+    Ok(Messaging::new(Arc::new(MemoryBroker::new()), MessagingOptions::default()).await?)
+}
+
+fn publish<T: EventData>(runtime: &Runtime, messages: u64, event: impl Fn(u64) -> T) -> anyhow::Result<u64> {
+    let messaging = runtime.block_on(async {
+        let messaging = connect().await?;
+        // Steady state: buffers have grown, and the log is as long as its retention allows.
+        for id in 0..400_000 {
+            messaging.publish(&event(id)).await?;
+        }
+        anyhow::Ok(messaging)
+    })?;
+    measure(runtime, async {
+        for id in 0..messages {
+            messaging.publish(&event(id)).await?;
+        }
+        anyhow::Ok(())
+    })
+}
+
+/// Runs the measured region; answers the allocations made in it.
+fn measure(runtime: &Runtime, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<u64> {
+    let (mut work, mut result) = (Some(work), Ok(()));
+    let counted = allocation_counter::measure(|| {
+        callgrind::measured_region(&mut || {
+            if let Some(work) = work.take() {
+                result = runtime.block_on(work);
+            }
+        });
+    });
+    result.map(|()| counted.count_total)
+}
+
+pub(crate) fn run() -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    for region in REGIONS {
+        let (few, many) = (region.run(20_000)?, region.run(60_000)?);
+        let allocations = many.saturating_sub(few) as f64 / 40_000.0;
+        let figures = vec![
+            ("instructions_per_message", callgrind::per_message(region.name)?),
+            ("allocations_per_message", allocations),
+        ];
+        rows.push(Row { bench: region.name.to_owned(), figures, bar: region.bar.to_owned() });
+    }
+    report::print("In-process bus, per message", &rows);
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! Every backend this program was built with, as the list that
+//! [`configure_messaging`](messaging::configure_messaging) chooses from.
+//!
+//! An explicit list behind cargo features: a service that is built with one backend compiles one client, and nothing
+//! registers itself behind its back.
+
+#![warn(missing_docs)]
+
+use messaging::Backend;
+
+/// The backends whose features are on.
+#[must_use]
+pub fn backends() -> Vec<Box<dyn Backend>> {
+    vec![
+        #[cfg(feature = "memory")]
+        Box::new(messaging_memory::MemoryBackend),
+    ]
+}
