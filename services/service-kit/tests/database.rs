@@ -1,11 +1,13 @@
 //! Opening and querying a database as services do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::Path;
+use std::time::Duration;
 
-use service_kit::Database;
-use service_kit::DatabaseError;
+use futures::future::join_all;
 use service_kit::database::{DatabaseSettings, FromRecord, Migration, Record};
+use service_kit::{Database, DatabaseError};
+use service_testing::TestDatabase;
+use test_brokers::{Direction, Faults, Postgres, or_skip};
 
 const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -35,30 +37,26 @@ impl FromRecord for Thing {
     }
 }
 
-fn sqlite(file: &Path) -> DatabaseSettings {
-    DatabaseSettings { url: format!("sqlite:{}", file.display()).parse().unwrap(), create: false }
+service_testing::on_each_database! { std::future::ready:
+    replicas_that_start_at_once_migrate_once,
+    nulls_and_repeated_placeholders_are_bound,
+    writers_queue_instead_of_failing,
+    a_broken_statement_is_not_unavailability,
+    an_older_program_starts_on_a_newer_schema,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn replicas_that_start_at_once_migrate_once() {
-    let folder = tempfile::tempdir().unwrap();
-    for round in 0..10 {
-        let settings = sqlite(&folder.path().join(format!("round-{round}/things.db")));
-        let replicas = (0..8).map(|_| {
-            let settings = settings.clone();
-            tokio::spawn(async move { Database::open(&settings, MIGRATIONS).await })
-        });
-        let replicas: Vec<_> =
-            futures::future::join_all(replicas).await.into_iter().map(|opened| opened.unwrap().unwrap()).collect();
-        let count: i64 = replicas[0].read("SELECT COUNT(*) FROM things").one().await.unwrap();
-        assert_eq!(count, 1);
-    }
+async fn replicas_that_start_at_once_migrate_once(database: TestDatabase) {
+    let replicas = (0..8).map(|_| {
+        let settings = database.settings();
+        tokio::spawn(async move { Database::open(&settings, MIGRATIONS).await })
+    });
+    let replicas: Vec<_> = join_all(replicas).await.into_iter().map(|opened| opened.unwrap().unwrap()).collect();
+    let count: i64 = replicas[0].read("SELECT COUNT(*) FROM things").one().await.unwrap();
+    assert_eq!(count, 1);
 }
 
-#[tokio::test]
-async fn nulls_and_repeated_placeholders_are_bound() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(&sqlite(&folder.path().join("things.db")), MIGRATIONS).await.unwrap();
+async fn nulls_and_repeated_placeholders_are_bound(database: TestDatabase) {
+    let database = Database::open(&database.settings(), MIGRATIONS).await.unwrap();
     let thing: Thing = database
         .write("INSERT INTO things (name, weight) VALUES ($2, $1) RETURNING id, name, weight")
         .bind(None::<i64>)
@@ -78,13 +76,10 @@ async fn nulls_and_repeated_placeholders_are_bound() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn writers_queue_instead_of_failing() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = sqlite(&folder.path().join("things.db"));
+async fn writers_queue_instead_of_failing(database: TestDatabase) {
     // Two processes, as it were, each with many writers and readers.
-    let one = Database::open(&settings, MIGRATIONS).await.unwrap();
-    let two = Database::open(&settings, MIGRATIONS).await.unwrap();
+    let one = Database::open(&database.settings(), MIGRATIONS).await.unwrap();
+    let two = Database::open(&database.settings(), MIGRATIONS).await.unwrap();
     let work = (0..400).map(|number: i64| {
         let database = if number % 2 == 0 { one.clone() } else { two.clone() };
         tokio::spawn(async move {
@@ -92,16 +87,14 @@ async fn writers_queue_instead_of_failing() {
             database.read("SELECT COUNT(*) FROM things").one::<i64>().await
         })
     });
-    for done in futures::future::join_all(work).await {
+    for done in join_all(work).await {
         done.unwrap().unwrap();
     }
     assert_eq!(one.read("SELECT COUNT(*) FROM things").one::<i64>().await.unwrap(), 401);
 }
 
-#[tokio::test]
-async fn a_broken_statement_is_not_unavailability() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(&sqlite(&folder.path().join("things.db")), MIGRATIONS).await.unwrap();
+async fn a_broken_statement_is_not_unavailability(database: TestDatabase) {
+    let database = Database::open(&database.settings(), MIGRATIONS).await.unwrap();
     let error = database.read("SELECT nothing FROM nowhere").execute().await.unwrap_err();
     assert!(!error.is_unavailable(), "{error}");
     database.close().await;
@@ -109,12 +102,9 @@ async fn a_broken_statement_is_not_unavailability() {
     assert!(error.is_unavailable(), "{error}");
 }
 
-#[tokio::test]
-async fn an_older_program_starts_on_a_newer_schema() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = sqlite(&folder.path().join("things.db"));
-    Database::open(&settings, MIGRATIONS).await.unwrap();
-    Database::open(&settings, &MIGRATIONS[..1]).await.unwrap();
+async fn an_older_program_starts_on_a_newer_schema(database: TestDatabase) {
+    Database::open(&database.settings(), MIGRATIONS).await.unwrap();
+    Database::open(&database.settings(), &MIGRATIONS[..1]).await.unwrap();
 }
 
 #[tokio::test]
@@ -128,6 +118,41 @@ async fn an_in_memory_database_is_one_database() {
 #[tokio::test]
 async fn a_folder_that_cannot_be_made_is_said() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let error = Database::open(&sqlite(&file.path().join("things.db")), MIGRATIONS).await.unwrap_err();
+    let url = format!("sqlite:{}", file.path().join("things.db").display());
+    let settings = DatabaseSettings { url: url.parse().unwrap(), create: false };
+    let error = Database::open(&settings, MIGRATIONS).await.unwrap_err();
     assert!(error.to_string().contains("cannot create"), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_database_is_created_only_on_request() {
+    let Some(database) = TestDatabase::postgres().await else { return };
+    let settings = DatabaseSettings { create: false, ..database.settings() };
+    let error = Database::open(&settings, MIGRATIONS).await.unwrap_err();
+    assert!(error.to_string().contains("set CREATE_DATABASE=true"), "{error}");
+    Database::open(&database.settings(), MIGRATIONS).await.unwrap();
+    Database::open(&settings, MIGRATIONS).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_went_away_is_unavailable_until_it_is_back() {
+    let Some(server) = or_skip(Postgres::start_new().await) else { return };
+    let Ok(route) = server.route().await else { return };
+    let settings = TestDatabase::at(&route.url()).settings();
+    let database = Database::open(&settings, MIGRATIONS).await.unwrap();
+
+    // Half-open: nothing comes back, and nobody says so.
+    route.set(&Faults::new().stall(Direction::ToClient));
+    let start = std::time::Instant::now();
+    let error = database.ping().await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    route.heal();
+    database.ping().await.unwrap();
+
+    server.kill().await.unwrap();
+    let error = database.ping().await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    server.start().await.unwrap();
+    database.ping().await.unwrap();
 }
