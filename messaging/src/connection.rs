@@ -23,7 +23,7 @@ use crate::{
     name::Name,
     pending::{NotSettled, PendingWork},
     publish::{Encoder, Front},
-    publisher::{Outcome, Receipt},
+    publisher::{Outcome, Publisher, Receipt},
     router::{GroupPlan, IntoRouter, Router},
     telemetry::PublishMeter,
 };
@@ -111,11 +111,16 @@ impl Messaging {
     /// # Errors
     /// If the broker cannot be reached.
     pub async fn new(broker: Arc<dyn Broker>, options: MessagingOptions) -> Result<Self, Error> {
-        let deadline = options.publisher.deadline;
-        let publisher = broker.publisher(options.publisher).await?;
-        let front = Front::new(publisher, deadline, broker.capabilities().max_message_bytes);
+        let publisher = broker.publisher(options.publisher.clone()).await?;
+        Ok(Self::with_publisher(broker, publisher, options))
+    }
+
+    /// The same with a publisher of the broker that is open already.
+    #[must_use]
+    pub fn with_publisher(broker: Arc<dyn Broker>, publisher: Arc<dyn Publisher>, options: MessagingOptions) -> Self {
+        let front = Front::new(publisher, options.publisher.deadline, broker.capabilities().max_message_bytes);
         let pending = broker.pending().into_iter().collect();
-        Ok(Self {
+        Self {
             inner: Arc::new(Inner {
                 encoder: Encoder::new(options.source, options.codecs.clone()),
                 codecs: options.codecs,
@@ -125,7 +130,7 @@ impl Messaging {
                 groups: Mutex::default(),
                 pending: Mutex::new(pending),
             }),
-        })
+        }
     }
 
     /// Publishes data as a new event; returns once the broker has confirmed it.

@@ -46,8 +46,13 @@ pub trait Consumer: Send + 'static {
 
     /// Nothing of this partition runs any more, and the last of it was settled: settle it at the broker, then let it
     /// go. Its handle is void afterwards. If the broker did not ask for it by
-    /// [`revoking`](Intake::revoking), the partition may be assigned again, to any instance.
+    /// [`revoking`](Intake::revoking), the partition may be assigned again, to any instance that is not
+    /// [closing](Self::begin_close).
     fn release(&mut self, partition: PartitionHandle);
+
+    /// The instance will close soon: nothing more is to be assigned to it, and what it releases goes to others. It is
+    /// polled on while running handlers end, so that its assignments stay valid.
+    fn begin_close(&mut self);
 
     /// Settles what was noted, leaves the group and closes; all partitions were released before.
     ///

@@ -390,10 +390,11 @@ impl<T: Clone, N> Engine<T, N> {
         self.window.len()
     }
 
-    /// Whether the window is less than half full, so that intake is worth while.
+    /// Whether intake is worth while: the window is less than half full, or nothing in it may start.
     #[inline]
     pub(crate) fn is_hungry(&self) -> bool {
-        self.window.len() * 2 <= self.limits.in_flight
+        let len = self.window.len();
+        len * 2 <= self.limits.in_flight || (self.window.ready() == 0 && len < self.limits.in_flight)
     }
 
     /// Whether any partition is held: assigned, or revoked and not yet released.

@@ -130,6 +130,7 @@ impl Shared {
         if state.phase == RunPhase::Running {
             state.phase = RunPhase::Stopping;
             state.stop_by = self.clock.now() + drain;
+            state.consumer.begin_close();
         }
         drop(state);
         self.wakeups.all();

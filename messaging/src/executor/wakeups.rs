@@ -60,9 +60,13 @@ impl Wakeups {
         }
     }
 
-    /// A worker is about to sleep; answers `false` if it should look at the consumer first.
-    pub(super) fn sleep(&self, index: usize) -> bool {
+    /// A worker has found nothing to do and may go to sleep.
+    pub(super) fn rest(&self, index: usize) {
         self.idle.fetch_or(1 << index, Ordering::SeqCst);
+    }
+
+    /// A worker that [rests](Self::rest) is about to sleep; answers `false` if it should look at the consumer first.
+    pub(super) fn sleep(&self, index: usize) -> bool {
         if self.fill_wanted.load(Ordering::SeqCst) {
             self.awake(index);
             return false;

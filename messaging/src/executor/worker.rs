@@ -29,7 +29,6 @@ const MAX_BURST: usize = 16;
 const ROUNDS_PER_POLL: u32 = 32;
 
 pub(super) struct Worker {
-    pub(super) shared: Arc<Shared>,
     index: usize,
     /// Wakes whichever worker is idle when the consumer has something.
     fill_waker: Waker,
@@ -56,6 +55,9 @@ pub(super) struct Worker {
     /// Index of the last delivery's topic; the next one's is usually the same.
     last_topic: usize,
     pub(super) random: fastrand::Rng,
+    /// Dropped last: the consumer goes with it, and a partition must not reach its next owner before the handlers here
+    /// are gone.
+    pub(super) shared: Arc<Shared>,
 }
 
 /// What a slot is used for.
@@ -235,7 +237,11 @@ impl Worker {
         match (self.starts.is_empty(), again) {
             (false, _) => Visit::Starts,
             (true, true) => Visit::Again,
-            (true, false) => Visit::Nothing,
+            (true, false) => {
+                // Before the lock is let go: whoever makes something ready from now on sees this worker idle.
+                shared.wakeups.rest(self.index);
+                Visit::Nothing
+            }
         }
     }
 
@@ -253,8 +259,9 @@ impl Worker {
         self.shared.meter.in_flight.set(in_flight as f64);
         match filled {
             Poll::Ready(Ok(())) => {
+                // Nobody will be woken for what is left: only `Pending` has registered the waker.
                 state.may_fill = true;
-                state.phase == RunPhase::Stopping
+                state.phase == RunPhase::Stopping || state.engine.is_hungry()
             }
             Poll::Pending => {
                 state.may_fill = false;
@@ -515,6 +522,7 @@ impl Future for Worker {
             }
             worker.report_round(now);
             if worker.arm(cx) || !worker.done.is_empty() || worker.woken.any() {
+                worker.shared.wakeups.awake(worker.index);
                 continue;
             }
             if worker.shared.wakeups.sleep(worker.index) {
