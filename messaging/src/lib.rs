@@ -56,7 +56,7 @@ pub use policy::{FailurePolicy, OnDeadLetter, OnUnhandled};
 pub use publisher::{Batch, Outcome, Publisher, Receipt, Settling};
 pub use router::{
     Attempt, Begun, Cancellation, Ending, Finished, FromDelivery, FromRef, Handler, HandlerFuture, HandlerService,
-    IntoOutcome, IntoRouter, Json, Plain, Resource, ResourceContext, Route, Router, Scope, State, WithResource,
+    IntoOutcome, IntoRouter, Json, Plain, Resource, ResourceContext, Route, Router, Scope, Shared, State, WithResource,
 };
 pub use subscription::{Start, Subscription};
 pub use time::{BootClock, Clock, Tick, TokioClock};

@@ -57,7 +57,7 @@ pub trait FromDelivery<S>: Sized {
 /// What surrounds a handler: the router's state, its group, and what its arguments are decoded with.
 pub struct Scope<S> {
     /// The router's state.
-    pub state: S,
+    pub state: Arc<S>,
     /// The group.
     pub group: Name,
     /// Decodes payloads by content type.
@@ -80,7 +80,29 @@ impl<S> std::fmt::Debug for Scope<S> {
     }
 }
 
-/// Gives a part of the router's state to [`State`].
+/// Gives a part of the router's state to [`State`], and to resources such as a transaction.
+///
+/// For a class of handlers (`#[consumer]`) the state is the value of the class itself:
+///
+/// ```
+/// # use messaging::FromRef;
+/// # #[derive(Clone)]
+/// # struct Outbox;
+/// struct Notifications {
+///     outbox: Outbox,
+/// }
+///
+/// impl FromRef<Notifications> for Outbox {
+///     fn from_ref(state: &Notifications) -> Self {
+///         state.outbox.clone()
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "the state `{S}` does not hold a `{Self}`",
+    label = "needs a `{Self}` from the state `{S}`",
+    note = "implement `FromRef<{S}>` for `{Self}`, or give the router a state that does"
+)]
 pub trait FromRef<S> {
     /// Clones the part out of the whole.
     fn from_ref(state: &S) -> Self;
@@ -122,6 +144,23 @@ impl<T> Deref for Json<T> {
 /// The router's state, or a part of it.
 #[derive(Debug, Clone, Copy)]
 pub struct State<T>(pub T);
+
+/// The whole state of the router, shared instead of cloned.
+#[derive(Debug)]
+pub struct Shared<S>(pub Arc<S>);
+
+impl<S> FromDelivery<S> for Shared<S> {
+    fn from_delivery(_: &Delivery, scope: &Scope<S>) -> Result<Self, HandlerError> {
+        Ok(Self(scope.state.clone()))
+    }
+}
+
+impl<S> Deref for Shared<S> {
+    type Target = S;
+    fn deref(&self) -> &S {
+        &self.0
+    }
+}
 
 impl<S, T: FromRef<S>> FromDelivery<S> for State<T> {
     fn from_delivery(_: &Delivery, scope: &Scope<S>) -> Result<Self, HandlerError> {

@@ -191,7 +191,7 @@ macro_rules! handlers {
                     let (handler, scope) = (handler.clone(), scope.clone());
                     async move {
                         $(let $arg = $arg::from_delivery(&delivery, &scope)?;)*
-                        let context = ResourceContext { delivery: &delivery, group: &scope.group, state: &scope.state };
+                        let context = ResourceContext { delivery: &delivery, group: &scope.group, state: &*scope.state };
                         let mut resource = match R::begin(context).await? {
                             Begun::Run(resource) => resource,
                             Begun::Duplicate => return Ok(scope.duplicate()),
@@ -247,7 +247,7 @@ async fn record_dead<R: Resource<S>, S: Send + Sync + 'static>(
     scope: Arc<Scope<S>>,
     delivery: Delivery,
 ) -> Result<(), HandlerError> {
-    let context = ResourceContext { delivery: &delivery, group: &scope.group, state: &scope.state };
+    let context = ResourceContext { delivery: &delivery, group: &scope.group, state: &*scope.state };
     match R::begin(context).await? {
         Begun::Duplicate => Ok(()),
         Begun::Run(resource) => match resource.finish(Ending::Dead).await {

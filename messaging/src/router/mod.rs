@@ -7,13 +7,15 @@ mod resource;
 mod route;
 mod service;
 
-pub use extract::{Attempt, Cancellation, FromDelivery, FromRef, Json, Scope, State};
+pub use extract::{Attempt, Cancellation, FromDelivery, FromRef, Json, Scope, Shared, State};
 pub use handler::{Handler, IntoOutcome, Plain, WithResource};
 pub(crate) use plan::{GroupPlan, TopicRoutes};
 pub use resource::{Begun, Ending, Finished, Resource, ResourceContext};
 pub use route::Route;
 pub(crate) use route::{Matches, Seed};
 pub use service::{HandlerFuture, HandlerService};
+
+use std::sync::Arc;
 
 use tower::Layer;
 
@@ -75,7 +77,7 @@ impl Default for GroupOptions {
     }
 }
 
-impl<S: Clone + Send + Sync + 'static> Router<S> {
+impl<S: Send + Sync + 'static> Router<S> {
     /// A router of this group, without topics and handlers.
     pub fn new(group: impl Into<Name>) -> Self {
         let subscription = Subscription::new(group, std::iter::empty::<Name>());
@@ -184,6 +186,11 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
 
     /// Supplies the state that handlers take by [`State`].
     pub fn with_state(self, state: S) -> Router {
+        self.with_shared_state(Arc::new(state))
+    }
+
+    /// Supplies the state that handlers take by [`State`] or [`Shared`].
+    pub fn with_shared_state(self, state: Arc<S>) -> Router {
         Router {
             subscription: self.subscription,
             routes: self.routes.into_iter().map(|route| route.with_state(state.clone())).collect(),

@@ -24,7 +24,7 @@ pub struct Route<S = ()> {
     pub(crate) matches: Matches,
     pub(crate) requires: Vec<Capability>,
     pub(crate) policy: Option<FailurePolicy>,
-    build: Box<dyn FnOnce(Seed, S) -> Parts + Send + Sync>,
+    build: Box<dyn FnOnce(Seed, Arc<S>) -> Parts + Send + Sync>,
 }
 
 /// Which deliveries a route gets.
@@ -93,7 +93,7 @@ pub(crate) struct BuiltRoute {
     pub(crate) record_dead: RecordDead,
 }
 
-impl<S: Clone + Send + Sync + 'static> Route<S> {
+impl<S: Send + Sync + 'static> Route<S> {
     /// The events of this name, on every topic of the router.
     pub fn event<H, M>(name: impl Into<Name>, handler: H) -> Self
     where
@@ -114,7 +114,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     where
         H: Handler<M, S>,
     {
-        let build = move |seed: Seed, state: S| {
+        let build = move |seed: Seed, state: Arc<S>| {
             let Seed { group, codecs, timeout, stopping, meter } = seed;
             let scope = Arc::new(Scope { state, group, codecs, timeout, stopping, meter });
             let service = Built::new(handler.into_service(scope.clone()));
@@ -146,13 +146,13 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         self
     }
 
-    pub(crate) fn with_state(self, state: S) -> Route {
+    pub(crate) fn with_state(self, state: Arc<S>) -> Route {
         let build = self.build;
         Route {
             matches: self.matches,
             requires: self.requires,
             policy: self.policy,
-            build: Box::new(move |seed, ()| build(seed, state)),
+            build: Box::new(move |seed, _| build(seed, state)),
         }
     }
 
@@ -161,7 +161,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
         map: impl FnOnce(Box<dyn Fn() -> HandlerService + Send>) -> Built + Send + Sync + 'static,
     ) -> Self {
         let build = self.build;
-        let mapped = move |seed: Seed, state: S| {
+        let mapped = move |seed: Seed, state: Arc<S>| {
             let parts = build(seed, state);
             Parts { service: map(parts.service.service), ..parts }
         };
@@ -171,7 +171,7 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
 
 impl Route {
     pub(crate) fn build(self, seed: Seed) -> BuiltRoute {
-        let Parts { service, keeps_timeout, record_dead } = (self.build)(seed, ());
+        let Parts { service, keeps_timeout, record_dead } = (self.build)(seed, Arc::new(()));
         BuiltRoute { slots: service.slots, keeps_timeout, record_dead }
     }
 }
