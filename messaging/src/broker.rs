@@ -115,6 +115,16 @@ pub struct TopicSpec {
     pub retention_bytes: Option<u64>,
 }
 
+impl TopicSpec {
+    /// How a topic is made that nobody described: as this one, but topics that belong to a single group (its dead
+    /// letters, their replays) get one partition.
+    #[must_use]
+    pub fn for_topic(&self, topic: &str) -> Self {
+        let of_one_group = topic.ends_with(".dlq") || topic.ends_with(".replay");
+        Self { partitions: if of_one_group { 1 } else { self.partitions }, ..self.clone() }
+    }
+}
+
 impl Default for TopicSpec {
     fn default() -> Self {
         Self { partitions: 16, replication: None, retention: None, retention_bytes: None }

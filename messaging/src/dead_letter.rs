@@ -20,6 +20,7 @@ const FIRST_FAILED: &str = "dead-letter-first-failed-at";
 const LAST_FAILED: &str = "dead-letter-last-failed-at";
 const ERROR: &str = "dead-letter-error";
 const SHAPE: &str = "dead-letter-shape";
+const REPLAY: &str = "dead-letter-replay";
 
 /// Error texts are cut to this many bytes, so that a letter stays within the limit that its message met.
 const MAX_ERROR: usize = 2_048;
@@ -28,6 +29,19 @@ const MAX_ERROR: usize = 2_048;
 #[must_use]
 pub fn dead_letter_topic(topic: &str, group: &str) -> Name {
     Name::from(format!("{topic}.{group}.dlq"))
+}
+
+/// The topic by which dead letters of a group from a topic are handled once more, by that group alone:
+/// `<topic>.<group>.replay`. Every group is subscribed to it, without order relative to the topic itself.
+#[must_use]
+pub fn replay_topic(topic: &str, group: &str) -> Name {
+    Name::from(format!("{topic}.{group}.replay"))
+}
+
+/// The dead letter that a message replays, as `partition/position` of the dead-letter topic; `None` if it is no replay.
+#[must_use]
+pub fn replayed_letter(message: &Message) -> Option<&str> {
+    message.headers.get_str(REPLAY)
 }
 
 /// What happened to a dead-lettered message.
@@ -150,6 +164,23 @@ impl DeadLetter {
         })
     }
 
+    /// The message to be published so that the group handles a dead letter once more. `letter` is the message of the
+    /// dead-letter topic, `partition` and `position` are where it stands there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] if it is no dead letter, or a pointer that does not hold its message.
+    pub fn replay(letter: &Message, partition: u32, position: Position) -> Result<Message, Error> {
+        let told = Self::read(letter)?;
+        if told.shape == Shape::Pointer {
+            let what = format!("the dead letter at {position} is a pointer: its message is in {:?}", told.topic);
+            return Err(Error::new(ErrorKind::Malformed, what));
+        }
+        let mut message = letter.clone();
+        message.topic = replay_topic(&told.topic, &told.group);
+        message.headers = Self::original_headers(letter).with(REPLAY, format!("{partition}/{position}"));
+        Ok(message)
+    }
+
     /// The headers that the original message had.
     #[must_use]
     pub fn original_headers(message: &Message) -> Headers {
@@ -196,6 +227,17 @@ mod tests {
         // A letter of a letter tells its own story, not both.
         let again = letter(Shape::Full).write(&written);
         assert_eq!(again.headers.iter().filter(|(name, _)| *name == TOPIC).count(), 1);
+    }
+
+    #[test]
+    fn a_replay_is_the_original_for_one_group() {
+        let original = Message::new("orders", &b"x"[..]).with_key(&b"k"[..]).with_header("tenant", "a");
+        let replay = DeadLetter::replay(&letter(Shape::Full).write(&original), 0, Position::new(4)).unwrap();
+        assert_eq!((replay.topic.as_str(), &replay.payload), ("orders.billing.replay", &original.payload));
+        assert_eq!((replayed_letter(&replay), replayed_letter(&original)), (Some("0/4"), None));
+        assert_eq!(replay.headers.get_str("tenant"), Some("a"));
+        let pointer = letter(Shape::Pointer).write(&original);
+        assert_eq!(DeadLetter::replay(&pointer, 0, Position::new(4)).unwrap_err().kind(), ErrorKind::Malformed);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub use codec::{Codec, Codecs, JSON};
 pub use config::{Address, MESSAGING_BROKER, MESSAGING_URL, MessagingConfig, Options};
 pub use connection::{Backend, Messaging, MessagingOptions, configure_messaging};
 pub use consumer::{Consumer, DeadLetterSink, Intake, PartitionHandle, Settlement};
-pub use dead_letter::{DeadLetter, Shape, dead_letter_topic};
+pub use dead_letter::{DeadLetter, Shape, dead_letter_topic, replay_topic, replayed_letter};
 pub use delivery::{Delivery, Fence, Position};
 pub use envelope::{Envelope, EventId, Timestamp};
 pub use error::{BoxError, Error, ErrorKind, FailureKind, HandlerError};
@@ -62,7 +62,7 @@ pub use subscription::{Start, Subscription};
 pub use time::{BootClock, Clock, Tick, TokioClock};
 
 #[cfg(feature = "macros")]
-pub use messaging_macros::{EventData, consumer, debug_handler, event, message_handler, on_event};
+pub use messaging_macros::{EventData, consumer, on_event};
 
 /// A future with its type erased, for what is off the hot path.
 pub type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
@@ -74,4 +74,16 @@ pub type Result<T, E = HandlerError> = std::result::Result<T, E>;
 pub mod __private {
     //! What the macros' code needs; not part of the public interface.
     pub use bytes::BytesMut;
+    pub use serde::Serialize;
+
+    use crate::{FromDelivery, IntoOutcome, Resource};
+
+    /// Compiles if a handler can take `A`.
+    pub fn argument<A: FromDelivery<S>, S>() {}
+
+    /// Compiles if a handler can borrow `R`.
+    pub fn resource<R: Resource<S>, S>() {}
+
+    /// Compiles if a handler can return `O`.
+    pub fn outcome<O: IntoOutcome>() {}
 }

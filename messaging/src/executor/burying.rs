@@ -109,7 +109,7 @@ impl Worker {
         note.condemned = true;
         let info = shared.routes.get(what.route);
         let letter = DeadLetter {
-            topic: message.topic.clone(),
+            topic: shared.letters_of(&message.topic),
             partition: what.number,
             position: what.position,
             epoch: what.epoch,

@@ -193,6 +193,12 @@ impl Shared {
         parked.chain(running).collect()
     }
 
+    /// The topic under which a message's dead letters are kept: its own, or the one that it replays.
+    fn letters_of(&self, topic: &Name) -> Name {
+        let routes = self.topics.iter().find(|routes| routes.topic.as_ref() == Some(topic));
+        routes.and_then(|routes| routes.replays.clone()).unwrap_or_else(|| topic.clone())
+    }
+
     /// Whether a message follows a dead letter of its key.
     fn holds(&self, message: &Message, partition: u32) -> bool {
         message.key.as_ref().is_some_and(|key| {

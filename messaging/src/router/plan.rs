@@ -1,7 +1,10 @@
 //! [`GroupPlan`]: the routers of one group merged into what one executor runs.
 
 use super::{GroupOptions, Matches, Route, Router};
+use hashbrown::HashMap;
+
 use crate::{
+    dead_letter::{dead_letter_topic, replay_topic},
     error::{Error, ErrorKind},
     name::{Name, validate_name},
     policy::FailurePolicy,
@@ -20,6 +23,8 @@ pub(crate) struct GroupPlan {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TopicRoutes {
     pub(crate) topic: Option<Name>,
+    /// The topic whose dead letters this one replays, if it does: further dead letters go to that one's.
+    pub(crate) replays: Option<Name>,
     pub(crate) events: Vec<(Name, usize)>,
     pub(crate) message: Option<usize>,
 }
@@ -53,7 +58,21 @@ impl GroupPlan {
                 }
             }
         }
+        plans.iter_mut().for_each(Self::add_replays);
+        check_derived(&plans)?;
         Ok(plans)
+    }
+
+    /// Subscribes to the replays of the group's own dead letters, for the same handlers.
+    fn add_replays(&mut self) {
+        let group = self.subscription.group.clone();
+        for index in 0..self.topics.len() {
+            let routes = self.topics[index].clone();
+            let Some(topic) = routes.topic.clone() else { continue };
+            let replay = replay_topic(&topic, &group);
+            self.subscription.topics.push(replay.clone());
+            self.topics.push(TopicRoutes { topic: Some(replay), replays: Some(topic), ..routes });
+        }
     }
 
     fn add(&mut self, router: Router, other: Subscription) -> Result<(), Error> {
@@ -140,6 +159,29 @@ fn check_router(router: &Router, subscription: &Subscription) -> Result<(), Erro
         return Ok(());
     };
     Err(Error::new(ErrorKind::Config, format!("group {:?} {fault}", group.as_str())))
+}
+
+/// `a` of group `b.c` and `a.b` of group `c` would share their dead letters: refused.
+fn check_derived(plans: &[GroupPlan]) -> Result<(), Error> {
+    let mut seen: HashMap<Name, (&Name, &Name)> = HashMap::new();
+    for plan in plans {
+        let group = &plan.subscription.group;
+        for topic in
+            plan.topics.iter().filter(|routes| routes.replays.is_none()).filter_map(|routes| routes.topic.as_ref())
+        {
+            let letters = dead_letter_topic(topic, group);
+            if let Some((other_topic, other_group)) = seen.insert(letters.clone(), (topic, group)) {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!(
+                        "topic {topic:?} of group {group:?} and topic {other_topic:?} of group {other_group:?} would \
+                         share the dead-letter topic {letters:?}: rename one"
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn conflict(group: &Name, how: &str) -> Error {
