@@ -134,6 +134,7 @@ struct Stat {
     state: u8,
     parent: i32,
     group: i32,
+    threads: u32,
     start: u64,
 }
 
@@ -147,6 +148,7 @@ impl Stat {
             state: fields.first()?.bytes().next()?,
             parent: fields.get(1)?.parse().ok()?,
             group: fields.get(2)?.parse().ok()?,
+            threads: fields.get(17)?.parse().ok()?,
             start: fields.get(19)?.parse().ok()?,
         })
     }
@@ -157,8 +159,9 @@ impl Stat {
         pids.filter_map(Self::read).collect()
     }
 
+    /// The leading thread shows as a zombie while others still end, and keep sockets and memory so long.
     fn is_over(&self) -> bool {
-        matches!(self.state, b'Z' | b'X')
+        matches!(self.state, b'Z' | b'X') && self.threads <= 1
     }
 
     fn is_frozen(&self) -> bool {

@@ -19,6 +19,9 @@ use self::faults::Cut;
 use crate::error::Error;
 use crate::ports::Port;
 
+/// How soon a listener is tried again that failed.
+const RETRY: Duration = Duration::from_millis(10);
+
 /// What has passed through a proxy so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -162,6 +165,8 @@ async fn accept(address: SocketAddr, first: TcpListener, shared: Arc<Shared>) {
                 connections.spawn(connection.run(client));
             }
             Some(_) = connections.join_next() => {}
+            // The port is ours, yet should it not be had at once, it will be soon.
+            () = tokio::time::sleep(RETRY), if listener.is_none() && !refuse => {}
         }
     }
 }
@@ -172,7 +177,7 @@ async fn next(listener: Option<&TcpListener>) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((client, _)) => return client,
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(_) => tokio::time::sleep(RETRY).await,
         }
     }
 }

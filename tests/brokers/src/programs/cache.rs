@@ -27,18 +27,26 @@ pub(crate) fn folder(name: &str, fill: impl FnOnce(&Path) -> Result<(), Reason>)
     if wanted.is_dir() {
         return Ok(wanted);
     }
+    exclusive(name, || {
+        if wanted.is_dir() {
+            return Ok(());
+        }
+        let partial = tempfile::Builder::new().prefix(&format!("{name}.partial-")).tempdir_in(&root);
+        let partial = partial.map_err(|error| format!("{}: {error}", root.display()))?;
+        let filled = partial.path().join("filled");
+        std::fs::create_dir(&filled).map_err(|error| format!("{}: {error}", filled.display()))?;
+        fill(&filled)?;
+        std::fs::rename(&filled, &wanted).map_err(|error| format!("{}: {error}", wanted.display()))
+    })?;
+    Ok(wanted)
+}
+
+/// Does something that only one process may do at a time.
+pub(super) fn exclusive<T>(name: &str, work: impl FnOnce() -> Result<T, Reason>) -> Result<T, Reason> {
+    let root = root();
     std::fs::create_dir_all(&root).map_err(|error| format!("{}: {error}", root.display()))?;
     let _lock = lock(&root.join(format!("{name}.lock")))?;
-    if wanted.is_dir() {
-        return Ok(wanted);
-    }
-    let partial = tempfile::Builder::new().prefix(&format!("{name}.partial-")).tempdir_in(&root);
-    let partial = partial.map_err(|error| format!("{}: {error}", root.display()))?;
-    let filled = partial.path().join("filled");
-    std::fs::create_dir(&filled).map_err(|error| format!("{}: {error}", filled.display()))?;
-    fill(&filled)?;
-    std::fs::rename(&filled, &wanted).map_err(|error| format!("{}: {error}", wanted.display()))?;
-    Ok(wanted)
+    work()
 }
 
 fn lock(path: &Path) -> Result<File, Reason> {

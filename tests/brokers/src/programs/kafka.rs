@@ -32,13 +32,13 @@ pub(super) fn installed() -> Result<Programs, Reason> {
 }
 
 pub(super) fn fetched() -> Result<Programs, Reason> {
-    let java = match java() {
-        Ok(java) => java,
-        Err(reason) => {
-            install(&["default-jre-headless"]).map_err(|why| format!("{reason}; {why}"))?;
-            java()?
-        }
-    };
+    let java = java().or_else(|reason| {
+        cache::exclusive("install", || {
+            // Another process may have been faster.
+            java().or_else(|_| install("default-jre-headless").and_then(|()| java()))
+        })
+        .map_err(|why| format!("{reason}; {why}"))
+    })?;
     let libs = cache::folder(&format!("kafka-{VERSION}"), copy_jars)?;
     programs(Origin::Fetched("Maven"), libs, java)
 }
@@ -66,9 +66,7 @@ fn java() -> Result<PathBuf, Reason> {
 
 /// Lets Maven copy Kafka and all it depends on into one folder.
 fn copy_jars(folder: &Path) -> Result<(), Reason> {
-    if which("mvn").is_none() {
-        install(&["maven"])?;
-    }
+    cache::exclusive("install", || if which("mvn").is_none() { install("maven") } else { Ok(()) })?;
     let work = tempfile::tempdir().map_err(|error| error.to_string())?;
     std::fs::write(work.path().join("pom.xml"), pom()).map_err(|error| error.to_string())?;
     let mut output = OsString::from("-DoutputDirectory=");
@@ -96,17 +94,16 @@ fn pom() -> String {
 }
 
 /// Installs what no cache can hold: Java and Maven bring no service with them that would start.
-fn install(packages: &[&str]) -> Result<(), Reason> {
-    let names = packages.join(" ");
+fn install(package: &str) -> Result<(), Reason> {
     if which("apt-get").is_none() {
-        return Err(format!("{names} must be installed"));
+        return Err(format!("{package} must be installed"));
     }
     if !rustix::process::geteuid().is_root() {
-        return Err(format!("`apt-get install {names}` needs root"));
+        return Err(format!("`apt-get install {package}` needs root"));
     }
-    for arguments in [&["update"][..], &[&["install", "--no-install-recommends"], packages].concat()] {
+    for arguments in [&["update"][..], &["install", "--no-install-recommends", package]] {
         let mut command = Command::new("apt-get");
-        command.args(["--quiet", "--yes"]).args(arguments);
+        command.args(["--quiet", "--yes", "--option", "DPkg::Lock::Timeout=300"]).args(arguments);
         command.env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");
         run(command, LIMIT).map_err(|error| error.to_string())?;
     }

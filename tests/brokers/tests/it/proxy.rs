@@ -185,13 +185,12 @@ async fn refused_connections_meet_a_closed_port_and_open_ones_stay() {
     let Pair { mut client, mut server, proxy, .. } = pair().await;
     proxy.set(Faults::new().refuse());
     let deadline = Instant::now() + SOON;
-    let refused = loop {
-        match TcpStream::connect(proxy.address()).await {
-            Err(error) => break error.kind(),
-            Ok(_) => assert!(Instant::now() < deadline, "connections are still accepted"),
-        }
-    };
-    assert_eq!(refused, ErrorKind::ConnectionRefused);
+    // A connection that the closing listener had not accepted yet is reset instead.
+    while TcpStream::connect(proxy.address()).await.err().map(|error| error.kind())
+        != Some(ErrorKind::ConnectionRefused)
+    {
+        assert!(Instant::now() < deadline, "connections are not refused");
+    }
     client.write_all(b"open").await.unwrap();
     receive(&mut server, b"open").await;
     proxy.heal();
@@ -204,6 +203,10 @@ async fn refused_connections_meet_a_closed_port_and_open_ones_stay() {
 async fn a_client_of_a_dead_broker_is_reset() {
     let Pair { listener, proxy, client, server } = pair().await;
     drop((listener, client, server));
-    let mut client = TcpStream::connect(proxy.address()).await.unwrap();
-    assert_eq!(end(&mut client).await, Err(ErrorKind::ConnectionReset));
+    // The reset may be faster than the client's own view of the connection.
+    let ended = match TcpStream::connect(proxy.address()).await {
+        Ok(mut client) => end(&mut client).await,
+        Err(error) => Err(error.kind()),
+    };
+    assert_eq!(ended, Err(ErrorKind::ConnectionReset));
 }
