@@ -62,7 +62,7 @@ pub use subscription::{Start, Subscription};
 pub use time::{BootClock, Clock, Tick, TokioClock};
 
 #[cfg(feature = "macros")]
-pub use messaging_macros::{EventData, consumer, on_event};
+pub use messaging_macros::{EventData, consumer, on_event, on_message};
 
 /// A future with its type erased, for what is off the hot path.
 pub type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;

@@ -1,0 +1,107 @@
+//! The signature of a handler: its arguments, checked one by one, so that an error stands on the argument's type.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::{Attribute, Error, FnArg, PathArguments, Result, ReturnType, Signature, Type, parse_quote, spanned::Spanned};
+
+/// As many arguments as `messaging` implements `Handler` for.
+const MOST: usize = 8;
+
+pub(crate) struct HandlerSignature {
+    /// What is taken from the delivery.
+    pub(crate) arguments: Vec<Type>,
+    /// `R` of a last argument `&mut R`.
+    pub(crate) resource: Option<Type>,
+    pub(crate) output: ReturnType,
+}
+
+impl HandlerSignature {
+    /// Reads a signature, without its receiver. The framework itself takes `reserved` arguments.
+    pub(crate) fn parse(signature: &Signature, reserved: usize) -> Result<Self> {
+        if signature.asyncness.is_none() {
+            return Err(Error::new(signature.fn_token.span, "a handler is asynchronous: write `async fn`"));
+        }
+        if !signature.generics.params.is_empty() {
+            let message = "a handler has no generic parameters: name the types it takes";
+            return Err(Error::new(signature.generics.params.span(), message));
+        }
+        let mut arguments: Vec<Type> = Vec::new();
+        let mut resource = None;
+        for argument in &signature.inputs {
+            let FnArg::Typed(argument) = argument else { continue };
+            if resource.is_some() {
+                return Err(Error::new(argument.ty.span(), "a borrowed resource (`&mut R`) comes last"));
+            }
+            match &*argument.ty {
+                Type::Reference(borrowed) if borrowed.mutability.is_some() => {
+                    resource = Some(Type::clone(&borrowed.elem));
+                }
+                Type::Reference(borrowed) => {
+                    let message =
+                        "a handler owns its arguments; only a resource is borrowed, by `&mut`, and comes last";
+                    return Err(Error::new(borrowed.and_token.span, message));
+                }
+                Type::ImplTrait(opaque) => {
+                    return Err(Error::new(opaque.impl_token.span, "a handler names the types it takes"));
+                }
+                owned => arguments.push(owned.clone()),
+            }
+        }
+        let most = MOST - reserved;
+        if arguments.len() > most {
+            let message =
+                format!("a handler takes at most {most} arguments beside a resource; group some in one `FromDelivery`");
+            return Err(Error::new(arguments[most].span(), message));
+        }
+        Ok(Self { arguments, resource, output: signature.output.clone() })
+    }
+
+    /// The marker that tells the compiler by which implementation of `Handler` the function is one, with `before` as
+    /// arguments of the framework's own. Without it, a wrong argument is "not a handler" instead of what is wrong.
+    pub(crate) fn marker(&self, before: Option<TokenStream>) -> TokenStream {
+        let arguments = before.into_iter().chain(self.arguments.iter().map(|argument| quote!(#argument)));
+        match &self.resource {
+            Some(resource) => quote!(::messaging::WithResource<(#(#arguments,)*), #resource>),
+            None => quote!(::messaging::Plain<(#(#arguments,)*)>),
+        }
+    }
+
+    /// Statements that compile if every argument can be taken by a handler with this state, each error on its argument.
+    pub(crate) fn checks(&self, state: &Type) -> TokenStream {
+        let arguments = self
+            .arguments
+            .iter()
+            .map(|argument| quote_spanned!(argument.span()=> ::messaging::__private::argument::<#argument, #state>();));
+        let resource = self
+            .resource
+            .iter()
+            .map(|resource| quote_spanned!(resource.span()=> ::messaging::__private::resource::<#resource, #state>();));
+        let output = match &self.output {
+            ReturnType::Default => TokenStream::new(),
+            ReturnType::Type(_, output) => {
+                quote_spanned!(output.span()=> ::messaging::__private::outcome::<#output>();)
+            }
+        };
+        quote!(#(#arguments)* #(#resource)* #output)
+    }
+
+    /// The state, if exactly one `State<S>` among the arguments says it.
+    pub(crate) fn state(&self) -> Option<Type> {
+        let mut states = self.arguments.iter().filter_map(state_of);
+        let first = states.next()?;
+        states.next().is_none().then_some(first)
+    }
+}
+
+fn state_of(argument: &Type) -> Option<Type> {
+    let Type::Path(path) = argument else { return None };
+    let segment = path.path.segments.last().filter(|segment| segment.ident == "State")?;
+    let PathArguments::AngleBracketed(generics) = &segment.arguments else { return None };
+    let state = generics.args.first()?;
+    Some(parse_quote!(#state))
+}
+
+/// The conditions under which an item exists: what is generated beside it shares them.
+pub(crate) fn conditions(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute> {
+    attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"))
+}
