@@ -10,11 +10,16 @@ use crate::process::{GLANCE, Process};
 
 /// Runs a program and returns what it printed, both streams together; a failure shows the end of it.
 pub(crate) fn run(command: Command, limit: Duration) -> Result<String, Error> {
+    let mark = format!("TEST_BROKERS_RUN={}-{:x}", std::process::id(), fastrand::u64(..));
+    run_marked(command, &mark, limit)
+}
+
+/// As [`run`], with this mark in the program's environment, by which a watchdog finds it.
+pub(crate) fn run_marked(command: Command, mark: &str, limit: Duration) -> Result<String, Error> {
     let program = command.get_program().to_string_lossy().into_owned();
     let mut output = tempfile::NamedTempFile::new().map_err(Error::io("creating a file for output"))?;
-    let mark = format!("TEST_BROKERS_RUN={}-{:x}", std::process::id(), fastrand::u64(..));
     let deadline = Instant::now() + limit;
-    let mut process = Process::spawn(command, &mark, output.as_file_mut())?;
+    let mut process = Process::spawn(command, mark, output.as_file_mut())?;
     loop {
         if let Some(status) = process.ended()? {
             let text = read(output.path());

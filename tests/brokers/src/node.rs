@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::command::run;
+use crate::command::{run, run_marked};
 use crate::error::{Error, log_tail};
 use crate::launch::Launch;
 use crate::ports::Port;
@@ -114,6 +114,12 @@ impl Node {
     /// If it runs already, ends early, or is not ready within its deadline.
     pub async fn start(&self) -> Result<(), Error> {
         self.blocking(Inner::start).await
+    }
+
+    /// Runs a program that prepares the node's folder; like the node itself it does not outlive its owner.
+    pub(crate) fn prepare_now(&self, program: &Launch) -> Result<(), Error> {
+        let Inner { plan, mark, container, .. } = &*self.inner;
+        run_marked(program.command(container), mark, plan.limit).map(|_| ())
     }
 
     /// [`start`](Self::start) for work that is on a thread of its own already.

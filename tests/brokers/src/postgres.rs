@@ -11,7 +11,6 @@ use tokio::sync::OnceCell;
 
 use crate::address::Address;
 use crate::broker::Broker;
-use crate::command::run;
 use crate::error::Error;
 use crate::kind::Kind;
 use crate::launch::{Launch, User};
@@ -118,9 +117,6 @@ impl PostgresOptions {
         let initialise = launch("initdb")
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "--pgdata"])
             .arg(&data);
-        let name = format!("test-brokers-initdb-{}-{:08x}", std::process::id(), fastrand::u32(..));
-        run(initialise.command(&name), self.limit)?;
-
         let mut server = launch("postgres").arg("-D").arg(&data).args(["-p", &port.to_string()]);
         let own = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in DEFAULTS.into_iter().chain(own) {
@@ -137,8 +133,10 @@ impl PostgresOptions {
             limit: self.limit,
         };
         let address = Address::local("postgres", Some("postgres:postgres"), [port], "/postgres");
+        let node = Node::new(plan)?;
+        node.prepare_now(&initialise)?;
         let (origin, version) = (programs.origin.clone(), programs.version.clone());
-        Ok(Broker::ours(Kind::Postgres, origin, version, address, vec![Node::new(plan)?], Routes::Any, self.limit))
+        Ok(Broker::ours(Kind::Postgres, origin, version, address, vec![node], Routes::Any, self.limit))
     }
 }
 

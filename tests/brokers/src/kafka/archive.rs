@@ -10,7 +10,6 @@ use rustix::process::Signal;
 
 use super::options::{cluster_id, with_jars};
 use super::properties::Properties;
-use crate::command::run;
 use crate::error::Error;
 use crate::kind::Kind;
 use crate::launch::{Launch, Place};
@@ -70,7 +69,7 @@ fn train(programs: &Programs, target: &Path) -> Result<(), Error> {
         with_jars(launch.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]).args(options), programs)
     };
     let format = java(&[]).args(["kafka.tools.StorageTool", "format", "--cluster-id", &cluster_id(), "--config"]);
-    run(format.arg(&file).command("format"), LIMIT)?;
+    let format = format.arg(&file);
     let write = flag("-XX:ArchiveClassesAtExit=", &target.join(FILE));
     let launch = java(&[write]).arg("kafka.Kafka").arg(&file);
     let node = Node::new(Plan {
@@ -82,6 +81,7 @@ fn train(programs: &Programs, target: &Path) -> Result<(), Error> {
         probe: Arc::new(move || ready::kafka_node(port, 1)),
         limit: LIMIT,
     })?;
+    node.prepare_now(&format)?;
     node.start_now()?;
     node.stop_now()
 }

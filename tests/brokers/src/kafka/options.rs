@@ -12,7 +12,6 @@ use super::properties::Properties;
 use super::{Kafka, Listener, archive};
 use crate::address::Address;
 use crate::broker::Broker;
-use crate::command::run;
 use crate::error::Error;
 use crate::kind::Kind;
 use crate::launch::{Launch, Place};
@@ -175,9 +174,11 @@ impl KafkaOptions {
             }
             self.properties_of(&seat, &voters, folder.path(), &routes)?.write(folder.path())?;
             let launch = self.java(&programs, archive.as_deref(), folder.path());
-            self.format(&launch, folder.path(), &cluster)?;
             java.get_or_insert_with(|| launch.clone());
-            nodes.push(Node::new(self.plan(seat, folder, launch))?);
+            let format = self.format(&launch, folder.path(), &cluster);
+            let node = Node::new(self.plan(seat, folder, launch))?;
+            node.prepare_now(&format)?;
+            nodes.push(node);
         }
         let address = Address::local("kafka", None, client_ports.clone(), "");
         let (origin, version) = (programs.origin.clone(), programs.version.clone());
@@ -256,17 +257,16 @@ impl KafkaOptions {
     }
 
     /// Writes the cluster's id and its first metadata, with the users' SCRAM credentials, into an empty data folder.
-    fn format(&self, java: &Launch, folder: &Path, cluster: &str) -> Result<(), Error> {
-        let mut command = java.clone().args(["kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config"]);
-        command = command.arg(folder.join("server.properties"));
-        for (name, password) in &self.users {
-            for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
-                let credential = format!("{mechanism}=[name={name},password={password}]");
-                command = command.args(["--add-scram".to_owned(), credential]);
-            }
-        }
-        let name = format!("test-brokers-format-{}-{:08x}", std::process::id(), fastrand::u32(..));
-        run(command.command(&name), self.limit).map(|_| ())
+    fn format(&self, java: &Launch, folder: &Path, cluster: &str) -> Launch {
+        let credentials = self.users.iter().flat_map(|(name, password)| {
+            ["SCRAM-SHA-256", "SCRAM-SHA-512"].into_iter().flat_map(move |mechanism| {
+                ["--add-scram".to_owned(), format!("{mechanism}=[name={name},password={password}]")]
+            })
+        });
+        java.clone()
+            .args(["kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config"])
+            .arg(folder.join("server.properties"))
+            .args(credentials)
     }
 
     fn plan(&self, seat: Seat, folder: TempDir, java: Launch) -> Plan {

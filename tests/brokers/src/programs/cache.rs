@@ -22,36 +22,38 @@ fn root() -> PathBuf {
 /// The folder of that name in the cache, filled by `fill` if it is not there yet. It appears only when it is complete,
 /// so a fetch that is cut short leaves nothing that looks like one.
 pub(crate) fn folder(name: &str, fill: impl FnOnce(&Path) -> Result<(), Reason>) -> Result<PathBuf, Reason> {
-    let root = root();
-    let wanted = root.join(name);
-    if wanted.is_dir() {
-        return Ok(wanted);
-    }
-    exclusive(name, || {
-        if wanted.is_dir() {
-            return Ok(());
-        }
-        let partial = tempfile::Builder::new().prefix(&format!("{name}.partial-")).tempdir_in(&root);
-        let partial = partial.map_err(|error| format!("{}: {error}", root.display()))?;
-        let filled = partial.path().join("filled");
-        std::fs::create_dir(&filled).map_err(|error| format!("{}: {error}", filled.display()))?;
-        fill(&filled)?;
-        std::fs::rename(&filled, &wanted).map_err(|error| format!("{}: {error}", wanted.display()))
-    })?;
-    Ok(wanted)
+    folder_in(&root(), name, fill)
 }
 
 /// Does something that only one process may do at a time.
 pub(super) fn exclusive<T>(name: &str, work: impl FnOnce() -> Result<T, Reason>) -> Result<T, Reason> {
-    let root = root();
-    std::fs::create_dir_all(&root).map_err(|error| format!("{}: {error}", root.display()))?;
-    let _lock = lock(&root.join(format!("{name}.lock")))?;
+    let _lock = lock(&root(), name)?;
     work()
 }
 
-fn lock(path: &Path) -> Result<File, Reason> {
+fn folder_in(root: &Path, name: &str, fill: impl FnOnce(&Path) -> Result<(), Reason>) -> Result<PathBuf, Reason> {
+    let wanted = root.join(name);
+    if wanted.is_dir() {
+        return Ok(wanted);
+    }
+    let _lock = lock(root, name)?;
+    if wanted.is_dir() {
+        return Ok(wanted);
+    }
+    let partial = tempfile::Builder::new().prefix(&format!("{name}.partial-")).tempdir_in(root);
+    let partial = partial.map_err(|error| format!("{}: {error}", root.display()))?;
+    let filled = partial.path().join("filled");
+    std::fs::create_dir(&filled).map_err(|error| format!("{}: {error}", filled.display()))?;
+    fill(&filled)?;
+    std::fs::rename(&filled, &wanted).map_err(|error| format!("{}: {error}", wanted.display()))?;
+    Ok(wanted)
+}
+
+fn lock(root: &Path, name: &str) -> Result<File, Reason> {
+    std::fs::create_dir_all(root).map_err(|error| format!("{}: {error}", root.display()))?;
+    let path = root.join(format!("{name}.lock"));
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-    let file = File::options().create(true).append(true).open(path).map_err(failed)?;
+    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
     let deadline = Instant::now() + LOCK_LIMIT;
     loop {
         match file.try_lock() {
@@ -62,5 +64,43 @@ fn lock(path: &Path) -> Result<File, Reason> {
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(10 * GLANCE),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn of_many_that_want_a_folder_one_fills_it() {
+        let root = tempfile::tempdir().unwrap();
+        let fills = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let folder = folder_in(root.path(), "x", |folder| {
+                        fills.fetch_add(1, Ordering::SeqCst);
+                        std::fs::write(folder.join("file"), "complete").map_err(|error| error.to_string())
+                    });
+                    assert_eq!(std::fs::read_to_string(folder.unwrap().join("file")).unwrap(), "complete");
+                });
+            }
+        });
+        assert_eq!(fills.into_inner(), 1);
+    }
+
+    #[test]
+    fn a_failed_fill_leaves_nothing_and_can_be_tried_again() {
+        let root = tempfile::tempdir().unwrap();
+        let failed = folder_in(root.path(), "x", |folder| {
+            std::fs::write(folder.join("half"), "").unwrap();
+            Err("cut short".into())
+        });
+        assert_eq!(failed.unwrap_err(), "cut short");
+        assert!(!root.path().join("x").exists());
+        let folder = folder_in(root.path(), "x", |_| Ok(())).unwrap();
+        assert!(!folder.join("half").exists());
     }
 }

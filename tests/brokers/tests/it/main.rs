@@ -10,6 +10,7 @@ mod given;
 mod kafka;
 #[cfg(feature = "tls")]
 mod kafka_security;
+mod missing;
 mod orphans;
 mod postgres;
 mod proxy;
