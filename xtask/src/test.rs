@@ -56,8 +56,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     if !failed_seeds.is_empty() {
         println!("failed with {SEED}={}", failed_seeds.join(", "));
     }
+    if total == Count::default() {
+        println!("no test has such a name");
+    }
     println!("{total}");
-    Ok(total.failed == 0)
+    Ok(total.failed == 0 && total.passed > 0)
 }
 
 /// Gets the programs of all brokers, so that no test's deadline has to pay for it; false if one is missing.
