@@ -1,7 +1,7 @@
 //! `#[consumer]`: an impl block whose `#[on_event]` methods are the handlers of a group.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
 use syn::{
     Attribute, Error, Expr, FnArg, Ident, ImplItem, ItemImpl, ReceiverKind, Result, Signature, parse_quote,
     spanned::Spanned,
@@ -35,7 +35,6 @@ pub(crate) struct Consumer {
 }
 
 struct Method {
-    ident: Ident,
     conditions: Vec<Attribute>,
     matches: Matches,
     route_options: RouteOptions,
@@ -141,7 +140,6 @@ impl Method {
         arguments.finish(&[own, RouteOptions::NAMES])?;
         check_receiver(&method.sig)?;
         Ok(Some(Self {
-            ident: method.sig.ident.clone(),
             conditions: conditions(&method.attrs).cloned().collect(),
             matches,
             route_options,
@@ -150,14 +148,14 @@ impl Method {
     }
 
     fn handler_ident(&self) -> Ident {
-        format_ident!("__handle_{}", self.ident)
+        format_ident!("__handle_{}", self.signature.ident)
     }
 
     /// A plain function that calls the method: one that borrows a resource can be named for any lifetime, a closure
     /// cannot.
     fn handler(&self) -> TokenStream {
-        let Self { ident, conditions, signature, .. } = self;
-        let HandlerSignature { arguments, resource, output } = signature;
+        let Self { conditions, signature, .. } = self;
+        let HandlerSignature { ident, arguments, resource, output } = signature;
         let handler = self.handler_ident();
         let names: Vec<Ident> = (0..arguments.len()).map(|index| format_ident!("argument_{index}")).collect();
         let (resource, resource_name) = match resource {
@@ -176,17 +174,17 @@ impl Method {
     fn route(&self) -> TokenStream {
         let Self { conditions, route_options, signature, .. } = self;
         let handler = self.handler_ident();
-        let marker = signature.marker(Some(quote!(::messaging::Shared<Self>)));
-        let (kind, name) = match &self.matches {
-            Matches::Event(name) => (quote!(event), name),
-            Matches::Message(topic) => (quote!(message), topic),
+        let function = quote_spanned!(signature.ident.span()=> Self::#handler);
+        let target = match &self.matches {
+            Matches::Event(name) => quote!(event(#name)),
+            Matches::Message(topic) => quote!(message(#topic)),
         };
+        let target = quote!(::messaging::__private::checked::Target::#target);
+        let before = [parse_quote!(::messaging::Shared<Self>)];
+        let route = signature.route(&parse_quote!(Self), &before, &target, &function);
         quote! {
             #(#conditions)*
-            let router = router.route(
-                ::messaging::Route::#kind::<_, #marker>(::messaging::Name::from_static(#name), Self::#handler)
-                    #route_options
-            );
+            let router = router.route(#route #route_options);
         }
     }
 }
@@ -268,7 +266,7 @@ fn check_twice(methods: &[Method]) -> Result<()> {
                 && handled(other).is_some_and(|(other_kind, other, _)| other_kind == kind && other == name)
         });
         if let Some(first) = first {
-            let message = format!("{kind} {name:?} is handled by `{}` already", first.ident);
+            let message = format!("{kind} {name:?} is handled by `{}` already", first.signature.ident);
             errors.keep::<()>(Err(Error::new(span, message)));
         }
     }

@@ -1,13 +1,16 @@
 //! The signature of a handler: its arguments, checked one by one, so that an error stands on the argument's type.
 
 use proc_macro2::TokenStream;
-use quote::{quote, quote_spanned};
-use syn::{Attribute, Error, FnArg, PathArguments, Result, ReturnType, Signature, Type, parse_quote, spanned::Spanned};
+use quote::{format_ident, quote, quote_spanned};
+use syn::{
+    Attribute, Error, FnArg, Ident, PathArguments, Result, ReturnType, Signature, Type, parse_quote, spanned::Spanned,
+};
 
 /// As many arguments as `messaging` implements `Handler` for.
 const MOST: usize = 8;
 
 pub(crate) struct HandlerSignature {
+    pub(crate) ident: Ident,
     /// What is taken from the delivery.
     pub(crate) arguments: Vec<Type>,
     /// `R` of a last argument `&mut R`.
@@ -53,36 +56,36 @@ impl HandlerSignature {
                 format!("a handler takes at most {most} arguments beside a resource; group some in one `FromDelivery`");
             return Err(Error::new(arguments[most].span(), message));
         }
-        Ok(Self { arguments, resource, output: signature.output.clone() })
+        Ok(Self { ident: signature.ident.clone(), arguments, resource, output: signature.output.clone() })
     }
 
-    /// The marker that tells the compiler by which implementation of `Handler` the function is one, with `before` as
-    /// arguments of the framework's own. Without it, a wrong argument is "not a handler" instead of what is wrong.
-    pub(crate) fn marker(&self, before: Option<TokenStream>) -> TokenStream {
-        let arguments = before.into_iter().chain(self.arguments.iter().map(|argument| quote!(#argument)));
-        match &self.resource {
-            Some(resource) => quote!(::messaging::WithResource<(#(#arguments,)*), #resource>),
-            None => quote!(::messaging::Plain<(#(#arguments,)*)>),
+    /// A route from `target` to `function`, with `before` as arguments of the framework's own. Each type stands there by
+    /// its own token, and the rest by the function's name, for the compiler to point at.
+    pub(crate) fn route(
+        &self,
+        state: &Type,
+        before: &[Type],
+        target: &TokenStream,
+        function: &TokenStream,
+    ) -> TokenStream {
+        let arguments = before.iter().chain(&self.arguments);
+        let count = before.len() + self.arguments.len();
+        let output = self.output();
+        let function_type = quote_spanned!(self.ident.span()=> _);
+        let (checked, last) = match &self.resource {
+            Some(resource) => (format_ident!("with_resource{count}"), quote!(#resource, #output)),
+            None => (format_ident!("plain{count}"), quote!(#output, #function_type)),
+        };
+        quote_spanned! {self.ident.span()=>
+            ::messaging::__private::checked::#checked::<#state, #(#arguments,)* #last, _>(#target, #function)
         }
     }
 
-    /// Statements that compile if every argument can be taken by a handler with this state, each error on its argument.
-    pub(crate) fn checks(&self, state: &Type) -> TokenStream {
-        let arguments = self
-            .arguments
-            .iter()
-            .map(|argument| quote_spanned!(argument.span()=> ::messaging::__private::argument::<#argument, #state>();));
-        let resource = self
-            .resource
-            .iter()
-            .map(|resource| quote_spanned!(resource.span()=> ::messaging::__private::resource::<#resource, #state>();));
-        let output = match &self.output {
-            ReturnType::Default => TokenStream::new(),
-            ReturnType::Type(_, output) => {
-                quote_spanned!(output.span()=> ::messaging::__private::outcome::<#output>();)
-            }
-        };
-        quote!(#(#arguments)* #(#resource)* #output)
+    fn output(&self) -> TokenStream {
+        match &self.output {
+            ReturnType::Default => quote!(()),
+            ReturnType::Type(_, output) => quote!(#output),
+        }
     }
 
     /// The state, if exactly one `State<S>` among the arguments says it.

@@ -76,14 +76,8 @@ pub mod __private {
     pub use bytes::BytesMut;
     pub use serde::Serialize;
 
-    use crate::{FromDelivery, IntoOutcome, Resource};
+    pub use crate::router::checked;
 
     /// Compiles if a handler can take `A`.
-    pub fn argument<A: FromDelivery<S>, S>() {}
-
-    /// Compiles if a handler can borrow `R`.
-    pub fn resource<R: Resource<S>, S>() {}
-
-    /// Compiles if a handler can return `O`.
-    pub fn outcome<O: IntoOutcome>() {}
+    pub fn argument<A: crate::FromDelivery<S>, S>() {}
 }

@@ -66,12 +66,14 @@ pub trait IntoOutcome {
     fn into_outcome(self) -> Result<(), HandlerError>;
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoOutcome for () {
     fn into_outcome(self) -> Result<(), HandlerError> {
         Ok(())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<E: Into<HandlerError>> IntoOutcome for Result<(), E> {
     #[inline]
     fn into_outcome(self) -> Result<(), HandlerError> {
@@ -151,7 +153,7 @@ macro_rules! handlers {
         /// A function of these arguments and a resource for any lifetime, with its future named.
         pub trait $call<'a, R: 'a, $($arg),*>: Send + Sync {
             /// What the function returns.
-            type Output: IntoOutcome;
+            type Output;
             /// Its future.
             type Future: Future<Output = Self::Output> + Send + 'a;
             /// Calls it.
@@ -163,7 +165,6 @@ macro_rules! handlers {
         where
             F: Fn($($arg,)* &'a mut R) -> Fut + Send + Sync,
             Fut: Future<Output = Out> + Send + 'a,
-            Out: IntoOutcome,
         {
             type Output = Out;
             type Future = Fut;
@@ -176,6 +177,7 @@ macro_rules! handlers {
         impl<F, S, R, $($arg),*> Handler<WithResource<($($arg,)*), R>, S> for F
         where
             F: for<'a> $call<'a, R, $($arg),*> + Clone + Send + Sync + 'static,
+            for<'a> <F as $call<'a, R, $($arg),*>>::Output: IntoOutcome,
             S: Send + Sync + 'static,
             R: Resource<S>,
             $($arg: FromDelivery<S> + Send + 'static,)*

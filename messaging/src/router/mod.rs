@@ -1,5 +1,6 @@
 //! [`Router`]: a group, its topics and its handlers, as `axum` has it for paths.
 
+pub mod checked;
 mod extract;
 mod handler;
 mod plan;

@@ -110,7 +110,7 @@ impl<S: Send + Sync + 'static> Route<S> {
         Self::new(Matches::Message { topic: topic.into() }, handler)
     }
 
-    fn new<H, M>(matches: Matches, handler: H) -> Self
+    pub(super) fn new<H, M>(matches: Matches, handler: H) -> Self
     where
         H: Handler<M, S>,
     {
