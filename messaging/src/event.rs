@@ -3,12 +3,13 @@
 use std::{fmt, sync::Arc};
 
 use bytes::BytesMut;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    codec,
+    codec::{self, Codecs},
     delivery::Delivery,
     envelope::{Envelope, EventId, Timestamp},
+    error::Error,
     headers::Headers,
     message::Message,
     name::Name,
@@ -85,6 +86,18 @@ impl<T> Event<T> {
         let message =
             Message::new(topic.into(), bytes::Bytes::new()).with_envelope(envelope).with_content_type(codec::JSON);
         Self { data, message: Arc::new(message) }
+    }
+
+    /// An event from the message that carries it, decoded by the message's content type.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`](crate::ErrorKind::Malformed), naming the event and what is wrong with the payload.
+    pub fn decode(message: impl Into<Arc<Message>>, codecs: &Codecs) -> Result<Self, Error>
+    where
+        T: DeserializeOwned,
+    {
+        let message = message.into();
+        Ok(Self { data: codecs.decode(&message)?, message })
     }
 
     pub(crate) fn received(data: T, delivery: &Delivery) -> Self {

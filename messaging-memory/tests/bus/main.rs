@@ -1,0 +1,4 @@
+//! What a program sees of the library on the in-process bus, in virtual time.
+
+mod given;
+mod publishing;
