@@ -1,0 +1,59 @@
+//! Rules 8 and 9: bounds, late starts, epochs, deadlines, residue.
+
+use messaging_conformance::{
+    checker::Rule,
+    history::{End, What},
+};
+
+use crate::story::{SECOND, Story, group};
+
+#[test]
+fn handlers_at_once_are_bounded() {
+    let both = Story::new().publish(1, "a").publish(2, "b").start("m", 1).start("m", 2);
+    let both = both.end("m", 1, End::Handled).end("m", 2, End::Handled);
+    both.passes(group().concurrency(2));
+    both.fails(group().concurrency(1), Rule::Bounded);
+}
+
+#[test]
+fn a_lost_owner_starts_nothing_more() {
+    let lost = |struck: &[What]| {
+        let mut story = Story::new().publish(1, "a").publish(2, "b").publish(3, "c");
+        story = story.owner("m", 1).handle("m", 1);
+        for what in struck {
+            story = story.then("m", what.clone());
+        }
+        story.after(SECOND).owner("n", 2).handle("n", 2).handle("m", 3)
+    };
+    // One per slot had passed the check when the owner froze.
+    let report = lost(&[What::Frozen, What::Thawed]).passes(group().concurrency(1));
+    assert_eq!(report.figures.late_starts, 1);
+    lost(&[]).fails(group().concurrency(1), Rule::Late);
+    let more = lost(&[What::Frozen, What::Thawed]).publish(4, "d").handle("m", 4);
+    more.fails(group().concurrency(1), Rule::Late);
+}
+
+#[test]
+fn epochs_grow_from_owner_to_owner_where_they_must() {
+    let owners = |epoch| {
+        let first = Story::new().publish(1, "a").publish(2, "b").owner("m", 1).handle("m", 1);
+        first.owner("n", epoch).handle("n", 2)
+    };
+    owners(2).passes(group().strict_epochs(true));
+    owners(1).passes(group());
+    owners(1).fails(group().strict_epochs(true), Rule::Epochs);
+    owners(0).fails(group(), Rule::Late);
+}
+
+#[test]
+fn what_is_overdue_is_a_violation() {
+    Story::new().then("test", What::Overdue { what: "the stop".into() }).fails(group(), Rule::Overdue);
+}
+
+#[test]
+fn nothing_is_left_at_the_end() {
+    let left = |lag| What::Residue { group: "g".into(), topic: "t".into(), lag };
+    Story::new().then("test", left(3)).then("test", left(0)).passes(group().drained());
+    Story::new().then("test", left(1)).fails(group().drained(), Rule::Residue);
+    Story::new().fails(group().drained(), Rule::Residue);
+}

@@ -1,0 +1,9 @@
+//! The checker against histories written by hand: each rule has one that must fail by it, and by nothing else, and the
+//! nearest one that must pass.
+
+mod bounds;
+mod dead_letters;
+mod loss;
+mod order;
+mod repeats;
+mod story;
