@@ -113,13 +113,13 @@ impl State {
 
     /// Stores a message and makes it known to the groups; answers its partition and position.
     #[inline]
-    pub(crate) fn append(&mut self, topic: u32, message: &Arc<Message>, effects: &mut Effects) -> (u32, u64) {
+    pub(crate) fn append(&mut self, topic: u32, message: Arc<Message>, effects: &mut Effects) -> (u32, u64) {
         let Self { topics, cursors, members, sequence, pending, settings, .. } = self;
         let owner = &mut topics[topic as usize];
         let number = owner.choose(message.key.as_deref());
         let partition = &mut owner.partitions[number as usize];
         *sequence += 1;
-        let position = partition.log.push(*sequence, message.clone());
+        let position = partition.log.push(*sequence, message);
         for id in &partition.cursors {
             let cursor = &mut cursors[*id as usize];
             *pending += 1;

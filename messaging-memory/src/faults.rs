@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use hashbrown::HashSet;
 use messaging::{Batch, Error, ErrorKind, Name, Outcome, Receipt};
 
-use crate::{MemoryBroker, bus::State, effects::Effects, inspect::ConsumerId, members::News, publisher::receipt};
+use crate::{MemoryBroker, bus::State, effects::Effects, inspect::ConsumerId, members::Member, publisher::receipt};
 
 /// What happens to a publish, or to the writing of a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl State {
                 continue;
             }
             let topic = self.topic(&message.topic);
-            let (partition, position) = self.append(topic, &message, effects);
+            let (partition, position) = self.append(topic, message.clone(), effects);
             let receipt = receipt(partition, position);
             match fault {
                 Some(Fault::Delay(delay)) => {
@@ -123,9 +123,10 @@ impl MemoryBroker {
     pub fn crash(&self, consumer: ConsumerId) -> Result<(), Error> {
         self.bus.with(|state, effects| {
             let group = find(state, consumer)?.group;
-            take_unasked(state, consumer, effects);
+            state.take_unasked(consumer.0, effects);
             if let Some(member) = &mut state.members[consumer.0 as usize] {
                 member.crashed = true;
+                effects.wake(member.waker.take());
             }
             state.rebalance(group, effects);
             Ok(())
@@ -181,16 +182,7 @@ impl MemoryBroker {
     }
 }
 
-/// Takes everything from a consumer that is told so afterwards.
-pub(crate) fn take_unasked(state: &mut State, consumer: ConsumerId, effects: &mut Effects) {
-    let known: Vec<_> = state.handles_of(consumer.0);
-    state.take_everything(consumer.0, effects);
-    for handle in known {
-        state.tell(consumer.0, News::Lost(handle), effects);
-    }
-}
-
-fn find(state: &State, consumer: ConsumerId) -> Result<&crate::members::Member, Error> {
+fn find(state: &State, consumer: ConsumerId) -> Result<&Member, Error> {
     let member = state.members.get(consumer.0 as usize).and_then(Option::as_deref);
     member.ok_or_else(|| config(format!("there is no consumer {consumer}")))
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use messaging::{Batch, Error, ErrorKind, Outcome, Position, Publisher, Receipt};
+use messaging::{Batch, Error, ErrorKind, Message, Outcome, Position, Publisher, Receipt};
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -98,6 +98,23 @@ impl Publisher for MemoryPublisher {
         }
     }
 
+    #[inline]
+    fn send_now(&self, message: Arc<Message>) -> Result<Outcome, Arc<Message>> {
+        // What is out by `send` may be delayed: nothing overtakes it.
+        if self.closed.load(Ordering::Relaxed) || self.out.count.load(Ordering::Relaxed) > 0 {
+            return Err(message);
+        }
+        let Some(bus) = self.bus.upgrade() else { return Err(message) };
+        bus.with(|state, effects| {
+            if state.faults.on_publish() {
+                return Err(message);
+            }
+            let topic = state.topic(&message.topic);
+            let (partition, position) = state.append(topic, message, effects);
+            Ok(Outcome::Confirmed(receipt(partition, position)))
+        })
+    }
+
     /// Batches are stored within the call that sends them; those that are out are delayed by a fault, or wait to be
     /// settled beside the others.
     fn depth(&self) -> usize {
@@ -125,7 +142,7 @@ impl State {
         for index in 0..batch.len() {
             let message = batch.message(index);
             let topic = self.topic(&message.topic);
-            let (partition, position) = self.append(topic, message, effects);
+            let (partition, position) = self.append(topic, message.clone(), effects);
             batch.complete(index, Outcome::Confirmed(receipt(partition, position)));
         }
     }

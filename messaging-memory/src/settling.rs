@@ -93,7 +93,7 @@ impl State {
         let (id, missing) = (self.settling.last, batch.len());
         let messages: Vec<_> = (0..missing).map(|index| batch.message(index).clone()).collect();
         self.settling.batches.insert(id, Waiter { batch, missing, publisher, _outstanding: outstanding });
-        for (index, message) in messages.iter().enumerate() {
+        for (index, message) in messages.into_iter().enumerate() {
             let topic = self.topic(&message.topic);
             if self.topics[topic as usize].partitions[0].cursors.is_empty() {
                 self.settling.answer(id, index, Outcome::Settled(Settled::NoGroup), effects);

@@ -2,7 +2,6 @@
 
 use std::{fmt, sync::Arc};
 
-use bytes::{BufMut, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -23,7 +22,7 @@ pub trait Codec: Send + Sync + 'static {
     ///
     /// # Errors
     /// Whatever the format cannot express.
-    fn encode(&self, value: &dyn erased_serde::Serialize, out: &mut BytesMut) -> Result<(), BoxError>;
+    fn encode(&self, value: &dyn erased_serde::Serialize, out: &mut Vec<u8>) -> Result<(), BoxError>;
 
     /// Hands a deserializer over the payload to `read`.
     ///
@@ -53,12 +52,12 @@ impl Codecs {
     ///
     /// # Errors
     /// [`ErrorKind::Malformed`] if no codec is registered for the content type or the value cannot be encoded.
-    pub fn encode<T: Serialize>(&self, content_type: &str, value: &T, out: &mut BytesMut) -> Result<(), Error> {
+    pub fn encode<T: Serialize>(&self, content_type: &str, value: &T, out: &mut Vec<u8>) -> Result<(), Error> {
         let failed = |source: BoxError| {
             Error::new(ErrorKind::Malformed, format!("cannot encode the data as {content_type}")).with_source(source)
         };
         if is_json(content_type) {
-            return serde_json::to_writer(out.writer(), value).map_err(|error| failed(error.into()));
+            return serde_json::to_writer(out, value).map_err(|error| failed(error.into()));
         }
         let codec = self.find(content_type).ok_or_else(|| unknown(content_type))?;
         codec.encode(value, out).map_err(failed)

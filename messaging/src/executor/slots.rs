@@ -62,13 +62,21 @@ where
             self.slots.push(Slot { service: self.service.clone(), waiting: None, future: Box::pin(None) });
         }
         let slot = &mut self.slots[index];
-        slot.waiting = Some(delivery);
-        slot.poll_caught(cx)
+        slot.caught(|slot| {
+            if let Poll::Ready(ready) = slot.service.poll_ready(cx) {
+                ready?;
+                slot.future.as_mut().set(Some(slot.service.call(delivery)));
+                slot.poll_future(cx)
+            } else {
+                slot.waiting = Some(delivery);
+                Poll::Pending
+            }
+        })
     }
 
     #[inline]
     fn poll(&mut self, index: usize, cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
-        self.slots[index].poll_caught(cx)
+        self.slots[index].caught(|slot| slot.poll(cx))
     }
 
     fn cancel(&mut self, index: usize) {
@@ -86,20 +94,24 @@ impl<S> Slot<S>
 where
     S: Service<Delivery, Response = (), Error = HandlerError> + Clone,
 {
+    /// Polls by `poll`; a panic is a failure like any other, also one of a destructor.
     #[inline]
-    fn poll_caught(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
-        match catch_unwind(AssertUnwindSafe(|| self.poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(outcome)) => {
-                let dropped = self.clear();
-                Poll::Ready(outcome.and(dropped))
+    fn caught(
+        &mut self,
+        poll: impl FnOnce(&mut Self) -> Poll<Result<(), HandlerError>>,
+    ) -> Poll<Result<(), HandlerError>> {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let polled = poll(self);
+            if polled.is_ready() {
+                self.future.as_mut().set(None);
             }
-            Err(panic) => {
-                // What a panic left behind may panic again when dropped; the first one is told.
-                let _ = self.clear();
-                Poll::Ready(Err(panicked(&panic)))
-            }
-        }
+            polled
+        }));
+        polled.unwrap_or_else(|panic| {
+            // What a panic left behind may panic again when dropped; the first one is told.
+            drop(self.clear());
+            Poll::Ready(Err(panicked(&*panic)))
+        })
     }
 
     #[inline]
@@ -114,6 +126,11 @@ where
                 }
             }
         }
+        self.poll_future(cx)
+    }
+
+    #[inline]
+    fn poll_future(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
         match self.future.as_mut().as_pin_mut() {
             Some(future) => future.poll(cx),
             None => Poll::Pending,
@@ -121,13 +138,12 @@ where
     }
 
     /// Drops the future; its destructor may panic.
-    #[inline]
     fn clear(&mut self) -> Result<(), HandlerError> {
         self.waiting = None;
-        catch_unwind(AssertUnwindSafe(|| self.future.as_mut().set(None))).map_err(|panic| panicked(&panic))
+        catch_unwind(AssertUnwindSafe(|| self.future.as_mut().set(None))).map_err(|panic| panicked(&*panic))
     }
 }
 
-fn panicked(payload: &Box<dyn Any + Send>) -> HandlerError {
-    HandlerError::panicked(&**payload)
+fn panicked(payload: &(dyn Any + Send)) -> HandlerError {
+    HandlerError::panicked(payload)
 }

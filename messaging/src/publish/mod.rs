@@ -70,6 +70,10 @@ impl Front {
         if let Err(outcome) = self.check(&message) {
             return outcome;
         }
+        let message = match self.publisher.send_now(message) {
+            Ok(outcome) => return outcome,
+            Err(message) => message,
+        };
         let Some(permit) = self.admit(message.weight(), 1).await else { return timed_out_in_queue() };
         let ticket = {
             let mut state = self.state.lock();
