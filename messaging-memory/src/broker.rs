@@ -183,30 +183,30 @@ impl Broker for MemoryBroker {
     }
 
     async fn publisher(&self, options: PublisherOptions) -> Result<Arc<dyn Publisher>, Error> {
-        Connection(self.bus.clone()).publisher(options).await
+        self.messaging.broker().publisher(options).await
     }
 
     async fn consumer(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, Error> {
-        Connection(self.bus.clone()).consumer(subscription).await
+        self.messaging.broker().consumer(subscription).await
     }
 
     fn admin(&self) -> Arc<dyn Admin> {
-        Connection(self.bus.clone()).admin()
+        self.messaging.broker().admin()
     }
 
     fn clock(&self) -> Arc<dyn Clock> {
-        Connection(self.bus.clone()).clock()
+        self.messaging.broker().clock()
     }
 
     fn pending(&self) -> Option<Arc<dyn PendingWork>> {
-        Connection(self.bus.clone()).pending()
+        self.messaging.broker().pending()
     }
 
     async fn ping(&self, deadline: Duration) -> Result<(), Error> {
-        Connection(self.bus.clone()).ping(deadline).await
+        self.messaging.broker().ping(deadline).await
     }
 
     async fn close(&self, deadline: Duration) -> Result<(), Error> {
-        Connection(self.bus.clone()).close(deadline).await
+        self.messaging.broker().close(deadline).await
     }
 }

@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use messaging::{
-    Consumer, DeadLetter, DeadLetterSink, Error, ErrorKind, Intake, Message, PartitionHandle, Position, Settlement,
-    Subscription, Tick,
+    Clock, Consumer, DeadLetter, DeadLetterSink, Error, ErrorKind, Intake, Message, PartitionHandle, Position,
+    Settlement, Subscription, Tick,
 };
 use tokio::time::Sleep;
 
@@ -36,7 +36,7 @@ pub(crate) struct MemoryConsumer {
 
 impl MemoryConsumer {
     pub(crate) fn join(bus: &Arc<Bus>, subscription: &Subscription) -> Self {
-        let now = bus.now();
+        let now = bus.clock.now();
         let member = bus.with(|state, effects| {
             let group = state.group(&subscription.group);
             let topics: Vec<u32> = subscription.topics.iter().map(|topic| state.topic(topic)).collect();
@@ -72,7 +72,7 @@ impl MemoryConsumer {
 impl Consumer for MemoryConsumer {
     fn poll_fill(&mut self, cx: &mut Context<'_>, intake: &mut Intake<'_>) -> Poll<Result<(), Error>> {
         loop {
-            let leases = self.bus.settings.lease.map(|_| self.bus.now());
+            let leases = self.bus.settings.lease.map(|_| self.bus.clock.now());
             let (filled, look) = self.bus.with(|state, effects| {
                 let filled = state.fill(self.member, leases, cx, intake, effects);
                 (filled, leases.and_then(|_| state.next_look(self.member)))
@@ -266,7 +266,7 @@ impl DeadLetterSink for Sink {
             // It stands there already if the confirm of an earlier try was lost.
             if !state.cursors[cursor as usize].progress.contains(position.major) {
                 let topic = state.topic(&letter.topic);
-                state.append(topic, &letter, effects);
+                state.append(topic, letter.clone(), effects);
                 let reason = DeadLetter::read(&letter).map(|letter| letter.error).unwrap_or_default();
                 state.settle(cursor, [position.major], Some(&reason), effects);
             }

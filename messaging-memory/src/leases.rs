@@ -3,21 +3,9 @@
 //! There is no task that watches: each consumer that is polled renews its own lease, looks at those of its group, and
 //! sets a timer for the next look.
 
-use messaging::{Clock, Intake, PartitionHandle, Tick};
+use messaging::{Intake, PartitionHandle, Tick};
 
-use crate::{
-    bus::{Bus, State},
-    effects::Effects,
-    faults::take_unasked,
-    inspect::ConsumerId,
-};
-
-impl Bus {
-    /// Lets a consumer that is heard of keep what it has. Answers when it wants to be polled next.
-    pub(crate) fn now(&self) -> Tick {
-        self.clock.now()
-    }
-}
+use crate::{bus::State, effects::Effects, members::News};
 
 impl State {
     /// Takes from the members of a group what they have longer than their leases, and lets `member`, who is heard of,
@@ -30,17 +18,26 @@ impl State {
             let Some(state) = &mut self.members[id as usize] else { continue };
             if state.valid_until <= now && !std::mem::replace(&mut state.expired, true) {
                 changed = true;
-                take_unasked(self, ConsumerId(id), effects);
+                self.take_unasked(id, effects);
             }
         }
-        if let Some(state) = &mut self.members[member as usize] {
-            if std::mem::take(&mut state.expired) {
-                changed = true;
-                (state.renewed, state.valid_until) = (now, now + lease);
-            }
+        if let Some(state) = &mut self.members[member as usize]
+            && std::mem::take(&mut state.expired)
+        {
+            changed = true;
+            (state.renewed, state.valid_until) = (now, now + lease);
         }
         if changed {
             self.rebalance(group, effects);
+        }
+    }
+
+    /// Takes everything from a member that learns so only afterwards.
+    pub(crate) fn take_unasked(&mut self, member: u32, effects: &mut Effects) {
+        let known = self.handles_of(member);
+        self.take_everything(member, effects);
+        for handle in known {
+            self.tell(member, News::Lost(handle), effects);
         }
     }
 
@@ -68,7 +65,7 @@ impl State {
     }
 
     /// The handles by which a member's executor knows its partitions.
-    pub(crate) fn handles_of(&self, member: u32) -> Vec<PartitionHandle> {
+    fn handles_of(&self, member: u32) -> Vec<PartitionHandle> {
         let Some(state) = &self.members[member as usize] else { return Vec::new() };
         let cursors = state.handles.iter().flatten().map(|cursor| &self.cursors[*cursor as usize]);
         cursors.filter(|cursor| cursor.owner == Some(member)).filter_map(|cursor| cursor.handle).collect()

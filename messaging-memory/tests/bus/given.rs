@@ -1,18 +1,19 @@
 //! Events, recorders and routers that the tests share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use messaging::{Event, EventData, Router};
+use messaging::{Event, EventData, FailurePolicy, Router};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 pub(crate) const TOPIC: &str = "order-events";
 
 #[derive(EventData, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[event(name = "orders.created", topic = "order-events", key = order_id)]
 pub(crate) struct OrderCreated {
-    pub order_id: i64,
-    pub sequence: u32,
+    pub(crate) order_id: i64,
+    pub(crate) sequence: u32,
 }
 
 pub(crate) fn order(order_id: i64, sequence: u32) -> OrderCreated {
@@ -20,8 +21,14 @@ pub(crate) fn order(order_id: i64, sequence: u32) -> OrderCreated {
 }
 
 /// What handlers have seen, in their order.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Seen<T>(Arc<Mutex<Vec<T>>>);
+
+impl<T> Clone for Seen<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 impl<T: Clone> Seen<T> {
     pub(crate) fn new() -> Self {
@@ -41,6 +48,20 @@ impl<T: Clone> Seen<T> {
     }
 }
 
+/// Virtual milliseconds since the test began.
+#[derive(Clone, Copy)]
+pub(crate) struct Watch(Instant);
+
+impl Watch {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn ms(&self) -> u128 {
+        self.0.elapsed().as_millis()
+    }
+}
+
 /// A group that notes the orders it sees.
 pub(crate) fn notes(group: &str, seen: &Seen<OrderCreated>) -> Router {
     let seen = seen.clone();
@@ -48,4 +69,13 @@ pub(crate) fn notes(group: &str, seen: &Seen<OrderCreated>) -> Router {
         let seen = seen.clone();
         async move { seen.add(event.data) }
     })
+}
+
+/// The default policy without chance in it.
+pub(crate) fn exact() -> FailurePolicy {
+    FailurePolicy::default().jitter(0.0)
+}
+
+pub(crate) fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
 }

@@ -1,4 +1,5 @@
 //! What a program sees of the library on the in-process bus, in virtual time.
 
+mod failing;
 mod given;
 mod publishing;
