@@ -100,7 +100,11 @@ async fn bare(work: &Work, keys: u64) -> anyhow::Result<Duration> {
     Ok(started.elapsed())
 }
 
-pub(crate) fn run() -> anyhow::Result<()> {
+/// Prints the table and the lines.
+///
+/// # Errors
+/// If the bus fails, which it does not.
+pub fn run() -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for keys in [10, 20, 100, 1_000] {
         let work = work(keys);

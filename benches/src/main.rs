@@ -2,11 +2,7 @@
 //!
 //! Run them by `cargo xtask bench NAME…`, which builds with link-time optimisation.
 
-mod callgrind;
-mod concurrency;
-mod memory;
-mod report;
-
+use benches::{concurrency, memory};
 use clap::{Parser, ValueEnum};
 
 #[derive(Parser)]
@@ -33,7 +29,7 @@ fn main() -> anyhow::Result<()> {
     if let Some(region) = arguments.region {
         let [name, messages] = region.as_slice() else { anyhow::bail!("--region takes a name and a number") };
         let region = memory::Region::named(name)?;
-        region.run(messages.parse()?)?;
+        region.run(messages.parse()?, &|work| work())?;
         return Ok(());
     }
     for name in arguments.names {

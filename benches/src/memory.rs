@@ -4,6 +4,7 @@
 //! region; it ends when the last message has been handled and settled.
 
 use std::{
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -70,15 +71,18 @@ impl Counter {
     }
 }
 
+/// Runs the measured region, and may look at what it does.
+type Measure<'a> = &'a dyn Fn(&mut dyn FnMut());
+
 /// One thing to measure.
-#[derive(Clone, Copy)]
-pub(crate) struct Region {
-    pub(crate) name: &'static str,
+#[derive(Clone, Copy, Debug)]
+pub struct Region {
+    name: &'static str,
     bar: &'static str,
     kind: Kind,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Kind {
     ConsumeRaw,
     ConsumeJson,
@@ -96,24 +100,31 @@ const REGIONS: [Region; 5] = [
 ];
 
 impl Region {
-    pub(crate) fn named(name: &str) -> anyhow::Result<Self> {
+    /// The region of this name.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn named(name: &str) -> anyhow::Result<Self> {
         let region = REGIONS.into_iter().find(|region| region.name == name);
         region.ok_or_else(|| anyhow::anyhow!("no region is called {name:?}"))
     }
 
-    /// Prepares, then runs the measured region once; answers the allocations made in it.
-    pub(crate) fn run(self, messages: u64) -> anyhow::Result<u64> {
+    /// Prepares, then has `measure` run the measured region once.
+    ///
+    /// # Errors
+    /// If the bus fails, which it does not.
+    pub fn run(self, messages: u64, measure: Measure<'_>) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         match self.kind {
-            Kind::PublishJson => publish(&runtime, messages, |id| Item { id: 1_000_000 + id % KEYS, quantity: 37 }),
+            Kind::PublishJson => publish(&runtime, messages, measure, |id| Item { id: 1_000_000 + id % KEYS, quantity: 37 }),
             Kind::PublishKeyed => {
-                publish(&runtime, messages, |id| KeyedItem { id: 1_000_000 + id % KEYS, quantity: 37 })
+                publish(&runtime, messages, measure, |id| KeyedItem { id: 1_000_000 + id % KEYS, quantity: 37 })
             }
-            _ => self.consume(&runtime, messages),
+            _ => self.consume(&runtime, messages, measure),
         }
     }
 
-    fn consume(self, runtime: &Runtime, messages: u64) -> anyhow::Result<u64> {
+    fn consume(self, runtime: &Runtime, messages: u64, measure: Measure<'_>) -> anyhow::Result<()> {
         let counter = Arc::new(Counter { handled: AtomicU64::new(0), target: messages, done: Notify::new() });
         let messaging = runtime.block_on(async {
             let messaging = connect().await?;
@@ -124,7 +135,7 @@ impl Region {
             }
             anyhow::Ok(messaging)
         })?;
-        measure(runtime, async {
+        run_region(runtime, measure, async {
             let running = messaging.run([self.router(counter.clone())]).await?;
             counter.done.notified().await;
             running.shutdown(Duration::from_secs(10)).await?;
@@ -176,7 +187,12 @@ async fn connect() -> anyhow::Result<Messaging> {
     Ok(Messaging::new(Arc::new(MemoryBroker::new()), MessagingOptions::default()).await?)
 }
 
-fn publish<T: EventData>(runtime: &Runtime, messages: u64, event: impl Fn(u64) -> T) -> anyhow::Result<u64> {
+fn publish<T: EventData>(
+    runtime: &Runtime,
+    messages: u64,
+    measure: Measure<'_>,
+    event: impl Fn(u64) -> T,
+) -> anyhow::Result<()> {
     let messaging = runtime.block_on(async {
         let messaging = connect().await?;
         // Steady state: buffers have grown, and the log is as long as its retention allows.
@@ -185,7 +201,7 @@ fn publish<T: EventData>(runtime: &Runtime, messages: u64, event: impl Fn(u64) -
         }
         anyhow::Ok(messaging)
     })?;
-    measure(runtime, async {
+    run_region(runtime, measure, async {
         for id in 0..messages {
             messaging.publish(&event(id)).await?;
         }
@@ -193,24 +209,39 @@ fn publish<T: EventData>(runtime: &Runtime, messages: u64, event: impl Fn(u64) -
     })
 }
 
-/// Runs the measured region; answers the allocations made in it.
-fn measure(runtime: &Runtime, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<u64> {
+fn run_region(
+    runtime: &Runtime,
+    measure: Measure<'_>,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
     let (mut work, mut result) = (Some(work), Ok(()));
-    let counted = allocation_counter::measure(|| {
+    measure(&mut || {
         callgrind::measured_region(&mut || {
             if let Some(work) = work.take() {
                 result = runtime.block_on(work);
             }
         });
     });
-    result.map(|()| counted.count_total)
+    result
 }
 
-pub(crate) fn run() -> anyhow::Result<()> {
+/// Allocations of a region with so many messages, counted by a program of its own.
+fn allocations(region: &str, messages: u64) -> anyhow::Result<f64> {
+    let program = std::env::current_exe()?.with_file_name("allocations");
+    let output = Command::new(program).args([region, &messages.to_string()]).output()?;
+    anyhow::ensure!(output.status.success(), "counting allocations failed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+/// Prints the table and the lines.
+///
+/// # Errors
+/// If a region cannot be run or valgrind is missing.
+pub fn run() -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for region in REGIONS {
-        let (few, many) = (region.run(20_000)?, region.run(60_000)?);
-        let allocations = many.saturating_sub(few) as f64 / 40_000.0;
+        let (few, many) = (allocations(region.name, 20_000)?, allocations(region.name, 60_000)?);
+        let allocations = (many - few) / 40_000.0;
         let figures = vec![
             ("instructions_per_message", callgrind::per_message(region.name)?),
             ("allocations_per_message", allocations),

@@ -11,7 +11,11 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
-    let mut command = cargo(["run", "--profile", "dist", "--package", "benches", "--"]);
+    // All of its programs: the benchmarks call the one that counts allocations.
+    if !succeeds(cargo(["build", "--profile", "dist", "--package", "benches"]))? {
+        return Ok(false);
+    }
+    let mut command = cargo(["run", "--profile", "dist", "--package", "benches", "--bin", "benches", "--"]);
     command.args(&arguments.names);
     succeeds(command)
 }

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,7 +18,7 @@ use crate::{
     BoxFuture,
     dead_letter::{DeadLetter, Shape},
     delivery::Delivery,
-    engine::Verdict,
+    engine::{Start, Verdict},
     error::{Error, ErrorKind, FailureKind, HandlerError},
     message::Message,
     policy::{Decision, OnDeadLetter},
@@ -75,20 +75,15 @@ impl Worker {
     }
 
     /// Why a delivery is to be dead-lettered without running its handler, if it is.
-    pub(super) fn condemned(
-        &self,
-        what: &Running,
-        crowded: bool,
-        deaths: u32,
-        message: &Message,
-    ) -> Option<&'static str> {
-        if what.note.as_ref().is_some_and(|note| note.condemned) {
+    #[inline]
+    pub(super) fn condemned(&self, start: &Start<Arc<Message>, Trouble>) -> Option<&'static str> {
+        if start.note.as_ref().is_some_and(|note| note.condemned) {
             Some("dead-lettered before")
-        } else if crowded {
+        } else if start.crowded {
             Some("retries ended early: what waited behind it filled half of what may be in flight")
-        } else if deaths >= MAX_DEATHS {
+        } else if start.deaths >= MAX_DEATHS {
             Some("three processes ended while they handled it")
-        } else if self.shared.holding.load(Ordering::Relaxed) && self.shared.holds(message, what.number) {
+        } else if self.shared.holding.load(Ordering::Relaxed) && self.shared.holds(&start.item, start.number) {
             Some("follows a dead letter of its key")
         } else {
             None

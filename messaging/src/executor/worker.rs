@@ -39,6 +39,9 @@ pub(super) struct Worker {
     woken: Arc<Woken>,
     task: Arc<AtomicWaker>,
     starts: Vec<Start<Arc<Message>, Trouble>>,
+    /// Handled or skipped since the last visit to the engine.
+    finished: Vec<EntryId>,
+    /// Ended otherwise since then.
     pub(super) done: Vec<(EntryId, Verdict<Trouble>)>,
     timer: Pin<Box<Sleep>>,
     armed: Option<Tick>,
@@ -125,7 +128,8 @@ impl Worker {
             woken,
             task,
             starts: Vec::with_capacity(MAX_BURST),
-            done: Vec::with_capacity(MAX_BURST),
+            finished: Vec::with_capacity(MAX_BURST),
+            done: Vec::new(),
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             armed: None,
             earliest_timeout: None,
@@ -158,8 +162,8 @@ impl Worker {
                         let route = &self.shared.routes[run.what.route];
                         route.meter.seconds.record(now.since(run.started).as_secs_f64());
                         self.tallies[run.what.route].handled += 1;
-                        self.record_age(&run.what);
-                        self.done.push((run.what.id, Verdict::Finished));
+                        self.record_age(run.what.route, run.what.time);
+                        self.finished.push(run.what.id);
                         self.free.push(slot);
                     }
                     Poll::Ready(Err(error)) => run.span.in_scope(|| self.failed(slot, run.what, &error, now)),
@@ -198,7 +202,10 @@ impl Worker {
         if state.phase == RunPhase::Ended {
             return Visit::Ended;
         }
-        state.may_fill |= !self.done.is_empty();
+        state.may_fill |= !self.finished.is_empty() || !self.done.is_empty();
+        for id in self.finished.drain(..) {
+            state.engine.finish(id, Verdict::Finished);
+        }
         for (id, verdict) in self.done.drain(..) {
             state.engine.finish(id, verdict);
         }
@@ -344,66 +351,59 @@ impl Worker {
     /// Starts one delivery. Answers whether it ended at its first poll.
     #[inline]
     fn start(&mut self, start: Start<Arc<Message>, Trouble>, now: Tick) -> bool {
-        let message = start.item;
-        let route = self.route(&message);
-        let time = message.envelope.as_ref().and_then(|envelope| envelope.time);
-        let mut what = Running {
-            id: start.id,
-            route: route.unwrap_or(usize::MAX),
-            handle: start.partition,
-            number: start.number,
-            position: start.position,
-            epoch: start.epoch,
-            attempts: start.attempts,
-            time,
-            note: start.note,
-        };
-        let Some(slot) = self.free.pop() else { return false };
-        let Some(route) = route else { return self.unhandled(slot, what, &message, now) };
-        if let Some(reason) = self.condemned(&what, start.crowded, start.deaths, &message) {
-            let note = Trouble::condemn(what.note, now, reason);
-            what.attempts = what.attempts.max(note.attempts_made);
-            what.note = Some(note);
-            self.bury(slot, what, now);
+        let Some(route) = self.route(&start.item) else { return self.unhandled(start, now) };
+        if let Some(reason) = self.condemned(&start) {
+            self.condemn(start, route, reason, now);
             return false;
         }
-        let span = self.span(&message, &what);
-        let delivery = Delivery {
-            message,
-            partition: start.number,
-            position: start.position,
-            epoch: start.epoch,
-            attempt: start.attempts + 1,
-        };
+        let Some(slot) = self.free.last().copied() else { return false };
+        let span = self.span(&start);
+        let Start { id, item: message, partition: handle, number, position, epoch, attempts, note, .. } = start;
+        let time = message.envelope.as_ref().and_then(|envelope| envelope.time);
+        let delivery = Delivery { message, partition: number, position, epoch, attempt: attempts + 1 };
         let mut cx = Context::from_waker(&self.wakers[slot]);
         let entered = (!span.is_disabled()).then(|| span.enter());
         let polled = self.routes[route].start(slot, delivery, &mut cx);
         drop(entered);
-        match polled {
-            Poll::Ready(Ok(())) => {
-                let tally = &mut self.tallies[route];
-                tally.handled += 1;
-                tally.at_once += 1;
-                self.record_age(&what);
-                self.done.push((what.id, Verdict::Finished));
-                self.free.push(slot);
-                true
-            }
-            Poll::Ready(Err(error)) => {
-                span.in_scope(|| self.failed(slot, what, &error, now));
-                false
-            }
-            Poll::Pending => {
-                let info = &self.shared.routes[route];
-                let timeout = (!info.keeps_timeout).then(|| now + info.policy.timeout);
-                if let Some(timeout) = timeout {
-                    self.earliest_timeout =
-                        Some(self.earliest_timeout.map_or(timeout, |earliest| earliest.min(timeout)));
-                }
-                self.slots[slot] = Occupant::Handler(Run { what, timeout, started: now, span });
-                false
-            }
+        if let Poll::Ready(Ok(())) = polled {
+            let tally = &mut self.tallies[route];
+            tally.handled += 1;
+            tally.at_once += 1;
+            self.record_age(route, time);
+            self.finished.push(id);
+            return true;
         }
+        self.free.pop();
+        let what = Running { id, route, handle, number, position, epoch, attempts, time, note };
+        if let Poll::Ready(Err(error)) = polled {
+            span.in_scope(|| self.failed(slot, what, &error, now));
+        } else {
+            let info = &self.shared.routes[route];
+            let timeout = (!info.keeps_timeout).then(|| now + info.policy.timeout);
+            if let Some(timeout) = timeout {
+                self.earliest_timeout = Some(self.earliest_timeout.map_or(timeout, |earliest| earliest.min(timeout)));
+            }
+            self.slots[slot] = Occupant::Handler(Run { what, timeout, started: now, span });
+        }
+        false
+    }
+
+    /// Dead-letters a delivery without running its handler.
+    fn condemn(&mut self, start: Start<Arc<Message>, Trouble>, route: usize, reason: &str, now: Tick) {
+        let Some(slot) = self.free.pop() else { return };
+        let note = Trouble::condemn(start.note, now, reason);
+        let what = Running {
+            id: start.id,
+            route,
+            handle: start.partition,
+            number: start.number,
+            position: start.position,
+            epoch: start.epoch,
+            attempts: start.attempts.max(note.attempts_made),
+            time: None,
+            note: Some(note),
+        };
+        self.bury(slot, what, now);
     }
 
     #[inline]
@@ -418,21 +418,20 @@ impl Worker {
     }
 
     /// A delivery that no handler of the group wants. Answers as [`start`](Self::start).
-    fn unhandled(&mut self, slot: usize, mut what: Running, message: &Message, now: Tick) -> bool {
-        if self.shared.on_unhandled == crate::OnUnhandled::Skip && what.note.is_none() {
+    fn unhandled(&mut self, start: Start<Arc<Message>, Trouble>, now: Tick) -> bool {
+        if self.shared.on_unhandled == crate::OnUnhandled::Skip && start.note.is_none() {
             self.skipped += 1;
-            self.done.push((what.id, Verdict::Finished));
-            self.free.push(slot);
+            self.finished.push(start.id);
             return true;
         }
-        let reason = format!("no handler for event {:?}", message.name().unwrap_or_default());
-        what.note = Some(Trouble::condemn(what.note, now, &reason));
-        self.bury(slot, what, now);
+        let reason = format!("no handler for event {:?}", start.item.name().unwrap_or_default());
+        self.condemn(start, usize::MAX, &reason, now);
         false
     }
 
     #[inline]
-    fn span(&self, message: &Message, what: &Running) -> tracing::Span {
+    fn span(&self, start: &Start<Arc<Message>, Trouble>) -> tracing::Span {
+        let message = &start.item;
         // The names of OpenTelemetry's semantic conventions for messaging.
         tracing::info_span!(
             target: "messaging::deliver",
@@ -440,22 +439,22 @@ impl Worker {
             otel.kind = "consumer",
             messaging.operation.r#type = "process",
             messaging.destination.name = %message.topic,
-            messaging.destination.partition.id = what.number,
+            messaging.destination.partition.id = start.number,
             messaging.consumer.group.name = %self.shared.group,
             messaging.message.id = message.envelope.as_ref().map(|envelope| tracing::field::display(&envelope.id)),
             messaging.message.body.size = message.payload.len(),
-            messaging.position = %what.position,
+            messaging.position = %start.position,
             messaging.event = message.name(),
-            messaging.attempt = what.attempts + 1,
+            messaging.attempt = start.attempts + 1,
             traceparent = message.attributes.get_str("traceparent"),
         )
     }
 
     #[inline]
-    fn record_age(&mut self, what: &Running) {
-        if let Some(time) = what.time {
+    fn record_age(&mut self, route: usize, time: Option<Timestamp>) {
+        if let Some(time) = time {
             let wall = *self.wall.get_or_insert_with(Timestamp::now);
-            self.shared.routes[what.route].meter.age.record(time.age(wall).as_secs_f64());
+            self.shared.routes[route].meter.age.record(time.age(wall).as_secs_f64());
         }
     }
 
@@ -521,7 +520,7 @@ impl Future for Worker {
                 Visit::Nothing => {}
             }
             worker.report_round(now);
-            if worker.arm(cx) || !worker.done.is_empty() || worker.woken.any() {
+            if worker.arm(cx) || !worker.finished.is_empty() || !worker.done.is_empty() || worker.woken.any() {
                 worker.shared.wakeups.awake(worker.index);
                 continue;
             }
