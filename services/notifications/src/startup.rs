@@ -1,15 +1,27 @@
-//! Putting the service together from its settings, and running it.
+//! Putting the service together from its settings, and running its two processes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use messaging::{IntoRouter, Messaging, Router};
+use messaging_backends::backends;
+use service_kit::broker::{self, Consumers};
 use service_kit::database::DatabaseSettings;
 use service_kit::http::{self, Operations, PrometheusHandle, ReadinessCheck};
-use service_kit::{Environment, SettingError, StartError, telemetry};
+use service_kit::{Environment, StartError, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::api;
+use crate::handlers::{NotificationMailer, OrderNotifications, on_bare_order_created};
+use crate::mailer::{self, Mailer};
 use crate::store::NotificationStore;
+
+/// Who makes the events.
+const SOURCE: &str = "notifications";
+
+/// How many events of a group a process handles at once.
+const CONCURRENCY: usize = 50;
 
 /// What both processes of the service need to know.
 #[derive(Debug)]
@@ -25,7 +37,7 @@ impl Settings {
     ///
     /// # Errors
     /// One is missing or wrong; the error names it.
-    pub fn from_environment(environment: &Environment) -> Result<Self, SettingError> {
+    pub fn from_environment(environment: &Environment) -> Result<Self, StartError> {
         const EXAMPLE: &str = "postgres://user:password@host:5432/notifications";
         Ok(Self {
             listen: environment.listen_addr()?,
@@ -34,7 +46,7 @@ impl Settings {
     }
 }
 
-/// `notifications api`: the HTTP API in a process of its own.
+/// `notifications api`: the HTTP API in a process of its own. It needs no broker.
 ///
 /// # Errors
 /// A setting is wrong, or what it names cannot be reached.
@@ -43,19 +55,58 @@ pub async fn run_api(environment: Environment, stop: CancellationToken) -> Resul
     let metrics = telemetry::install_metrics()?;
     let listener = http::bind(settings.listen).await?;
     let store = NotificationStore::open(&settings.database).await?;
-    serve(store, listener, metrics, stop).await;
+    serve(store.clone(), listener, metrics, stop).await;
+    store.database().close().await;
     Ok(())
 }
 
-/// Serves the API until `stop` is cancelled and what has begun is done; closes the database then.
+/// Serves the API until `stop` is cancelled and what has begun is done.
 pub async fn serve(
     store: NotificationStore,
     listener: TcpListener,
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) {
-    let database = store.database().clone();
-    let operations = Operations { stop: stop.clone(), checks: vec![ReadinessCheck::database(&database)], metrics };
+    let checks = vec![ReadinessCheck::database(store.database())];
+    let operations = Operations { stop: stop.clone(), checks, metrics };
     http::serve(listener, http::app(Some(api(store)), operations), stop).await;
-    database.close().await;
+}
+
+/// `notifications consumer`: all handlers, in a process of its own, of which there may be any number. It serves health
+/// and metrics.
+///
+/// # Errors
+/// A setting is wrong, what it names cannot be reached, or a group of consumers ended by itself.
+pub async fn run_consumer(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
+    let settings = Settings::from_environment(&environment)?;
+    let messaging = broker::config(&environment, SOURCE)?;
+    let mailer = mailer::from_environment(&environment)?;
+    let metrics = telemetry::install_metrics()?;
+    let listener = http::bind(settings.listen).await?;
+    let store = NotificationStore::open(&settings.database).await?;
+    let messaging = broker::connect(&messaging, backends()).await?;
+
+    let consumers = Consumers::start(&messaging, consumers(&store, &messaging, mailer)).await?;
+    let checks = vec![ReadinessCheck::database(store.database()), broker::readiness(&messaging), consumers.readiness()];
+    let app = http::app(None, Operations { stop: stop.clone(), checks, metrics });
+    // If the consumers end, so does the process: whoever started it will start it again.
+    let both = stop.child_token();
+    let guard = both.clone().drop_guard();
+    let consuming = async {
+        let _ends_the_server = guard;
+        consumers.run(both.clone()).await
+    };
+    let (consumed, ()) = tokio::join!(consuming, http::serve(listener, app, both.clone()));
+
+    broker::close(&messaging).await;
+    store.database().close().await;
+    consumed
+}
+
+/// Every handler of the service, in its groups.
+pub fn consumers(store: &NotificationStore, messaging: &Messaging, mailer: Arc<dyn Mailer>) -> Vec<Router> {
+    let service = OrderNotifications::new(store.clone(), messaging.clone()).into_router();
+    let bare = on_bare_order_created::router().with_state(store.clone());
+    let mailer = NotificationMailer::new(store.clone(), mailer).into_router();
+    [service, bare, mailer].map(|router| router.concurrency(CONCURRENCY)).into()
 }

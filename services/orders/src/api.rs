@@ -8,8 +8,7 @@ use service_kit::http::{Api, BodyFields, Id, Page, PageOf, Problem, QueryFields}
 use utoipa_axum::routes;
 
 use crate::order::{Order, OrderChanges, OrderInput, Status};
-use crate::service::OrderService;
-use crate::store::Completion;
+use crate::service::{OrderError, OrderService};
 
 /// All routes and their documentation.
 pub fn api(service: OrderService) -> Api<()> {
@@ -158,12 +157,26 @@ async fn delete(State(service): State<OrderService>, id: Id) -> Result<StatusCod
     )
 )]
 async fn complete(State(service): State<OrderService>, id: Id) -> Result<Json<Order>, Problem> {
-    match service.complete(id.get()).await? {
-        Completion::Completed(order) => Ok(Json(order)),
-        Completion::AlreadyCompleted => Err(Problem::new(StatusCode::CONFLICT)
-            .detail(format!("order {} is already completed", id.get()))
-            .member("order_id", id.get())),
-        Completion::NotFound => Err(not_found(id)),
+    Ok(Json(service.complete(id.get()).await?))
+}
+
+impl From<OrderError> for Problem {
+    fn from(error: OrderError) -> Self {
+        match error {
+            OrderError::NotFound(id) => Self::not_found("order", id),
+            OrderError::AlreadyCompleted(id) => {
+                Self::new(StatusCode::CONFLICT).detail(error.to_string()).member("order_id", id)
+            }
+            OrderError::Unannounced { order_id, ref source } => {
+                tracing::error!(order = order_id, error = source as &dyn std::error::Error, "not announced");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE).detail(error.to_string()).member("order_id", order_id)
+            }
+            OrderError::Database(error) => error.into(),
+            OrderError::Aborted(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "an operation did not finish");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
     }
 }
 

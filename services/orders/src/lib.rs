@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 pub mod api;
+pub mod events;
 pub mod order;
 pub mod service;
 pub mod startup;

@@ -2,15 +2,20 @@
 
 use std::net::SocketAddr;
 
+use messaging::MessagingConfig;
+use messaging_backends::backends;
 use service_kit::database::DatabaseSettings;
 use service_kit::http::{self, Operations, PrometheusHandle, ReadinessCheck};
-use service_kit::{Environment, SettingError, StartError, telemetry};
+use service_kit::{Environment, StartError, broker, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::api;
 use crate::service::OrderService;
 use crate::store::OrderStore;
+
+/// Who makes the events.
+const SOURCE: &str = "orders";
 
 /// What `orders api` needs to know.
 #[derive(Debug)]
@@ -19,6 +24,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// `DATABASE_URL` and `CREATE_DATABASE`
     pub database: DatabaseSettings,
+    /// `MESSAGING_URL`, or the address variable of one broker
+    pub messaging: MessagingConfig,
 }
 
 impl Settings {
@@ -26,10 +33,11 @@ impl Settings {
     ///
     /// # Errors
     /// One is missing or wrong; the error names it.
-    pub fn from_environment(environment: &Environment) -> Result<Self, SettingError> {
+    pub fn from_environment(environment: &Environment) -> Result<Self, StartError> {
         Ok(Self {
             listen: environment.listen_addr()?,
             database: DatabaseSettings::from_environment(environment, "postgres://user:password@host:5432/orders")?,
+            messaging: broker::config(environment, SOURCE)?,
         })
     }
 }
@@ -43,14 +51,17 @@ pub async fn run_api(environment: Environment, stop: CancellationToken) -> Resul
     let metrics = telemetry::install_metrics()?;
     let listener = http::bind(settings.listen).await?;
     let store = OrderStore::open(&settings.database).await?;
-    serve(OrderService::new(store), listener, metrics, stop).await;
+    let messaging = broker::connect(&settings.messaging, backends()).await?;
+    serve(OrderService::new(store.clone(), messaging.clone()), listener, metrics, stop).await;
+    broker::close(&messaging).await;
+    store.database().close().await;
     Ok(())
 }
 
-/// Serves the API until `stop` is cancelled and what has begun is done; closes the database then.
+/// Serves the API until `stop` is cancelled and what has begun is done.
 pub async fn serve(service: OrderService, listener: TcpListener, metrics: PrometheusHandle, stop: CancellationToken) {
-    let database = service.store().database().clone();
-    let operations = Operations { stop: stop.clone(), checks: vec![ReadinessCheck::database(&database)], metrics };
-    http::serve(listener, http::app(Some(api(service)), operations), stop).await;
-    database.close().await;
+    let checks = vec![ReadinessCheck::database(service.store().database()), broker::readiness(service.messaging())];
+    let operations = Operations { stop: stop.clone(), checks, metrics };
+    http::serve(listener, http::app(Some(api(service.clone())), operations), stop).await;
+    service.drained().await;
 }

@@ -3,13 +3,19 @@
 
 use service_testing::{Client, Ended, Program, StatusCode, TestDatabase};
 
-fn start<const N: usize>(environment: [(&'static str, &str); N]) -> Program {
+fn start<'a>(environment: impl IntoIterator<Item = (&'static str, &'a str)>) -> Program {
     Program::start(env!("CARGO_BIN_EXE_orders"), &["api"], environment)
+}
+
+/// A program that runs, on a free port.
+fn running(database: &TestDatabase) -> Program {
+    start([("DATABASE_URL", database.url()), ("MESSAGING_URL", "memory:"), ("LISTEN_ADDR", "127.0.0.1:0")])
 }
 
 #[tokio::test]
 async fn a_wrong_setting_is_named_and_ends_the_program() {
     const DATABASE: (&str, &str) = ("DATABASE_URL", "sqlite::memory:");
+    const BROKER: (&str, &str) = ("MESSAGING_URL", "memory:");
     for (environment, message) in [
         (vec![], "DATABASE_URL: is not set"),
         (vec![("DATABASE_URL", "")], "DATABASE_URL: is not set"),
@@ -17,10 +23,13 @@ async fn a_wrong_setting_is_named_and_ends_the_program() {
         (vec![("DATABASE_URL", "orders")], "DATABASE_URL: not a URL"),
         (vec![DATABASE, ("CREATE_DATABASE", "perhaps")], "CREATE_DATABASE: expected true or false, found `perhaps`"),
         (vec![DATABASE, ("LISTEN_ADDR", "8000")], "LISTEN_ADDR: expected an IP address and a port"),
-        (vec![DATABASE, ("LISTEN_ADDR", "192.0.2.1:80")], "LISTEN_ADDR: cannot listen on 192.0.2.1:80"),
-        (vec![DATABASE, ("RUST_LOG", "orders=chatty")], "RUST_LOG: expected such as `info,orders=debug`, found `orders=chatty`"),
+        (vec![DATABASE, BROKER, ("LISTEN_ADDR", "192.0.2.1:80")], "LISTEN_ADDR: cannot listen on 192.0.2.1:80"),
+        (
+            vec![DATABASE, ("RUST_LOG", "orders=chatty")],
+            "RUST_LOG: expected such as `info,orders=debug`, found `orders=chatty`",
+        ),
     ] {
-        let Ended { status, log } = Program::start(env!("CARGO_BIN_EXE_orders"), &["api"], environment).ended().await;
+        let Ended { status, log } = start(environment).ended().await;
         assert_eq!(status.code(), Some(2), "{log}");
         assert!(log.contains(&format!("error: {message}")), "{message} is not in: {log}");
         assert!(!log.contains("hunter2"), "{log}");
@@ -30,7 +39,7 @@ async fn a_wrong_setting_is_named_and_ends_the_program() {
 #[tokio::test]
 async fn an_unreachable_database_ends_the_program() {
     let url = "postgres://orders:hunter2@127.0.0.1:1/orders";
-    let Ended { status, log } = start([("DATABASE_URL", url)]).ended().await;
+    let Ended { status, log } = start([("DATABASE_URL", url), ("MESSAGING_URL", "memory:")]).ended().await;
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("error: database: "), "{log}");
     assert!(!log.contains("hunter2"), "{log}");
@@ -40,7 +49,7 @@ async fn an_unreachable_database_ends_the_program() {
 async fn signals_end_it_gracefully() {
     let database = TestDatabase::sqlite().await;
     for signal in [Program::terminate, Program::interrupt] {
-        let mut program = start([("DATABASE_URL", database.url()), ("LISTEN_ADDR", "127.0.0.1:0")]);
+        let mut program = running(&database);
         let client = Client::new(program.address().await);
         assert_eq!(client.get("/health/ready").await.status, StatusCode::OK);
         signal(&program);
@@ -52,7 +61,7 @@ async fn signals_end_it_gracefully() {
 #[tokio::test]
 async fn metrics_count_requests_by_route() {
     let database = TestDatabase::sqlite().await;
-    let mut program = start([("DATABASE_URL", database.url()), ("LISTEN_ADDR", "127.0.0.1:0")]);
+    let mut program = running(&database);
     let client = Client::new(program.address().await);
     for path in ["/api/v1/orders/1", "/api/v1/orders/2/"] {
         assert_eq!(client.get(path).await.status, StatusCode::NOT_FOUND);

@@ -4,9 +4,11 @@
 //! A service is a thin crate on top: its domain, its routes, its SQL and its event handlers.
 #![warn(missing_docs)]
 
+pub mod broker;
 pub mod database;
 pub mod email;
 pub mod http;
+
 pub mod process;
 pub mod settings;
 pub mod telemetry;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use messaging::ErrorKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::DatabaseError;
@@ -20,6 +21,9 @@ pub enum StartError {
     /// The database cannot be opened or migrated.
     #[error("database: {0}")]
     Database(#[from] DatabaseError),
+    /// The broker cannot be chosen or reached, or a group of consumers ended.
+    #[error("messaging: {0}")]
+    Messaging(#[from] messaging::Error),
     /// The address to serve on is taken or not ours.
     #[error("LISTEN_ADDR: cannot listen on {address}: {source}")]
     Listen {
@@ -43,6 +47,9 @@ impl StartError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Setting(_) | Self::Listen { .. } => ExitCode::from(2),
+            Self::Messaging(error) if matches!(error.kind(), ErrorKind::Config | ErrorKind::Unsupported) => {
+                ExitCode::from(2)
+            }
             _ => ExitCode::FAILURE,
         }
     }
@@ -60,10 +67,24 @@ where
     match try_run(service) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", with_causes(&error));
             error.exit_code()
         }
     }
+}
+
+/// An error's text and those of its causes, each said once.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn try_run<F>(service: impl FnOnce(Environment, CancellationToken) -> F) -> Result<(), StartError>

@@ -60,6 +60,16 @@ impl Environment {
         Self(Source::Fixed(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect()))
     }
 
+    /// All settings that are valid UTF-8, for those who look for a group of them.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        match &self.0 {
+            Source::Process => std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+            Source::Fixed(pairs) => pairs.clone().into_iter().collect(),
+        }
+    }
+
     /// The setting's text, or `None` when it is absent or empty.
     ///
     /// # Errors

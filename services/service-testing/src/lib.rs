@@ -18,6 +18,22 @@ pub use reqwest::{Method, StatusCode};
 /// The longest that a test waits for anything that should happen at once.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long to leave between two looks at something that tells nobody when it changes.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Looks again and again until there is what was looked for; panics with `what` if there is none in time.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    soon(what, async {
+        loop {
+            match look().await {
+                Some(found) => return found,
+                None => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    })
+    .await
+}
+
 /// Awaits what should happen soon; panics with `what` if it does not.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))

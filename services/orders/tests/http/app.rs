@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 
+use messaging_memory::MemoryBroker;
 use orders::service::OrderService;
 use orders::startup;
 use orders::store::OrderStore;
@@ -13,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) struct TestApp {
     client: Client,
+    /// What the application announces.
+    pub(crate) bus: MemoryBroker,
     database: TestDatabase,
     stop: CancellationToken,
     server: JoinHandle<()>,
@@ -28,13 +31,14 @@ impl Deref for TestApp {
 
 impl TestApp {
     pub(crate) async fn start(database: TestDatabase) -> Self {
+        let bus = MemoryBroker::new();
         let store = OrderStore::open(&database.settings()).await.unwrap();
         let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let client = Client::new(listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let service = OrderService::new(store);
+        let service = OrderService::new(store, bus.messaging());
         let server = tokio::spawn(startup::serve(service, listener, telemetry::detached_metrics(), stop.clone()));
-        Self { client, database, stop, server }
+        Self { client, bus, database, stop, server }
     }
 
     /// Ends the application as a signal would, and starts it anew on the same database.

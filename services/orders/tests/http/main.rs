@@ -1,6 +1,7 @@
 //! The orders API over real HTTP, on each database.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod announcing;
 mod app;
 mod changing;
 mod completing;

@@ -15,6 +15,14 @@ pub enum DatabaseUrl {
     Postgres(sqlx::postgres::PgConnectOptions),
 }
 
+#[cfg(feature = "sqlite")]
+impl DatabaseUrl {
+    /// An SQLite file, created if need be.
+    pub fn sqlite_file(path: impl AsRef<std::path::Path>) -> Self {
+        Self::Sqlite(sqlx::sqlite::SqliteConnectOptions::new().filename(path).create_if_missing(true))
+    }
+}
+
 /// Why a text is not a [`DatabaseUrl`]. Never repeats the text, which may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DatabaseUrlError {

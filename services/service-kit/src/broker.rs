@@ -1,0 +1,125 @@
+//! Connecting a service to the broker that its settings name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use messaging::{Backend, IntoRouter, Messaging, MessagingConfig, Running, configure_messaging};
+use tokio::sync::RwLock;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::ReadinessCheck;
+use crate::process::StartError;
+use crate::settings::Environment;
+
+/// After this long without the broker's answer a client is told that its request was not announced.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How long readiness waits for the broker.
+const PING_DEADLINE: Duration = Duration::from_millis(1500);
+
+/// How long handlers may go on once the process is told to stop.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
+
+/// How long closing may take once nothing is in flight.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Reads which broker to use: `MESSAGING_URL`, or the address variable of one broker.
+///
+/// # Errors
+/// None is set, several contradict each other, or one does not parse; the error names the variables.
+pub fn config(environment: &Environment, source: &'static str) -> Result<MessagingConfig, StartError> {
+    let config = MessagingConfig::from_variables(environment.variables())?;
+    Ok(config.source(source).publish_deadline(PUBLISH_DEADLINE))
+}
+
+/// Connects to the broker.
+///
+/// # Errors
+/// No backend of this program serves it, an option is wrong, or it cannot be reached.
+pub async fn connect(config: &MessagingConfig, backends: Vec<Box<dyn Backend>>) -> Result<Messaging, StartError> {
+    let messaging = configure_messaging(config, backends).await?;
+    tracing::info!(broker = %config.address(), "connected");
+    Ok(messaging)
+}
+
+/// Whether the broker answers.
+pub fn readiness(messaging: &Messaging) -> ReadinessCheck {
+    let messaging = messaging.clone();
+    ReadinessCheck::new("messaging", move || {
+        let messaging = messaging.clone();
+        async move {
+            messaging.ping(PING_DEADLINE).await.map_err(|error| {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the broker is not ready");
+                "unavailable".to_owned()
+            })
+        }
+    })
+}
+
+/// Closes the connection after what was published has its answer.
+pub async fn close(messaging: &Messaging) {
+    if let Err(error) = messaging.close(CLOSE_DEADLINE).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the broker's connection did not close cleanly");
+    }
+}
+
+/// Running groups of consumers: watched for readiness, stopped gracefully.
+#[derive(Debug, Clone)]
+pub struct Consumers {
+    running: Arc<RwLock<Option<Running>>>,
+}
+
+impl Consumers {
+    /// Joins the groups of these routers.
+    ///
+    /// # Errors
+    /// A router asks for what the broker lacks, or a group cannot be joined.
+    pub async fn start(
+        messaging: &Messaging,
+        routers: impl IntoIterator<Item = impl IntoRouter>,
+    ) -> Result<Self, StartError> {
+        let running = messaging.run(routers).await?;
+        Ok(Self { running: Arc::new(RwLock::new(Some(running))) })
+    }
+
+    /// Whether all groups run and none needs attention.
+    pub fn readiness(&self) -> ReadinessCheck {
+        let running = self.running.clone();
+        ReadinessCheck::new("consumers", move || {
+            let running = running.clone();
+            async move {
+                let health = running.read().await.as_ref().map(Running::health);
+                match health {
+                    Some(health) if health.is_good() => Ok(()),
+                    Some(health) if health.stuck_partitions > 0 => {
+                        Err(format!("{} partitions are stuck", health.stuck_partitions))
+                    }
+                    _ => Err("stopped".to_owned()),
+                }
+            }
+        })
+    }
+
+    /// Consumes until `stop` is cancelled, then lets handlers finish and settles what they did.
+    ///
+    /// # Errors
+    /// A group ended by itself, or could not settle in time.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
+        let ended = async {
+            match &*self.running.read().await {
+                Some(running) => running.failed().await,
+                None => Ok(()),
+            }
+        };
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            ended = ended => ended,
+        };
+        let running = self.running.write().await.take();
+        let drained = match running {
+            Some(running) => running.shutdown(DRAIN_DEADLINE).await,
+            None => Ok(()),
+        };
+        Ok(ended.and(drained)?)
+    }
+}

@@ -1,0 +1,71 @@
+//! Both services over one bus, started and stopped together.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use messaging::MessagingConfig;
+use messaging_backends::backends;
+use notifications::mailer::LogMailer;
+use notifications::store::NotificationStore;
+use orders::service::OrderService;
+use orders::store::OrderStore;
+use service_kit::broker::{self, Consumers};
+use service_kit::{Environment, StartError, http, telemetry};
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::Settings;
+
+/// How long events that are on the bus at the stop may take: it forgets them with the process.
+const SETTLE_DEADLINE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
+    let settings = Settings::from_environment(&environment)?;
+    let metrics = telemetry::install_metrics()?;
+    let orders_listener = http::bind(settings.orders).await?;
+    let notifications_listener = http::bind(settings.notifications).await?;
+    let orders = OrderStore::open(&settings.database("orders")).await?;
+    let notifications = NotificationStore::open(&settings.database("notifications")).await?;
+    let messaging = broker::connect(&MessagingConfig::from_url("memory:")?.source("shop"), backends()).await?;
+    let handlers = notifications::startup::consumers(&notifications, &messaging, Arc::new(LogMailer));
+    let consumers = Consumers::start(&messaging, handlers).await?;
+
+    if let (Ok(orders), Ok(notifications)) = (orders_listener.local_addr(), notifications_listener.local_addr()) {
+        say_what_to_try(orders, notifications);
+    }
+
+    // First no more orders, then every notification of those that were taken, then nobody asks for them any more.
+    let apis = stop.child_token();
+    let consuming = CancellationToken::new();
+    let serving = async {
+        let service = OrderService::new(orders.clone(), messaging.clone());
+        tokio::join!(
+            orders::startup::serve(service, orders_listener, metrics.clone(), apis.clone()),
+            notifications::startup::serve(notifications.clone(), notifications_listener, metrics, apis.clone()),
+        );
+        if let Err(error) = messaging.settled(SETTLE_DEADLINE).await {
+            tracing::warn!(%error, "stopping with events that were not handled");
+        }
+        consuming.cancel();
+    };
+    let consumed = async {
+        let result = consumers.run(consuming.clone()).await;
+        // If the consumers end by themselves, so does the shop.
+        apis.cancel();
+        result
+    };
+    let ((), consumed) = tokio::join!(serving, consumed);
+
+    broker::close(&messaging).await;
+    orders.database().close().await;
+    notifications.database().close().await;
+    consumed
+}
+
+fn say_what_to_try(orders: SocketAddr, notifications: SocketAddr) {
+    tracing::info!(
+        "the shop is open; try: curl -X POST http://{orders}/api/v1/orders/ -H 'Content-Type: application/json' \
+         -d '{{\"user_id\": 1, \"user_email\": \"user@example.com\", \"total\": \"99.99\"}}' \
+         && curl http://{notifications}/api/v1/notifications/"
+    );
+}
