@@ -3,6 +3,15 @@
 #![warn(missing_docs)]
 
 pub mod checker;
+mod factory;
+mod failure;
 pub mod history;
+mod member;
+mod metering;
+mod script;
+mod suite;
 
+pub use factory::{Cluster, Factory, Harm, Need, Pace, Route, Server, Sever};
+pub use failure::{Checked, Failure};
 pub use history::{History, Record, What};
+pub use suite::{Promise, SEED, World, main, promises, run, tests};

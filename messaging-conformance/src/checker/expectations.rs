@@ -18,6 +18,11 @@ impl Expectations {
         Self::default()
     }
 
+    /// The groups' names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.groups.iter().map(|group| &group.group)
+    }
+
     /// And of this group.
     #[must_use]
     pub fn group(mut self, group: GroupExpectation) -> Self {

@@ -30,6 +30,19 @@ pub struct Figures {
     pub recoveries: Vec<Duration>,
 }
 
+impl Figures {
+    /// Adds those of another history.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.attempted += other.attempted;
+        self.confirmed += other.confirmed;
+        self.handled += other.handled;
+        self.repeated += other.repeated;
+        self.overlapped += other.overlapped;
+        self.late_starts += other.late_starts;
+        self.recoveries.extend(&other.recoveries);
+    }
+}
+
 /// A rule of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]

@@ -1,0 +1,43 @@
+//! [`Promise`]: one promise of the contract, and the test of it.
+
+use std::{fmt, future::Future, pin::Pin};
+
+use super::World;
+use crate::{factory::Need, failure::Checked};
+
+/// One promise of the contract, and the test of it.
+#[derive(Clone, Copy)]
+pub struct Promise {
+    /// The test's name, after the backend's.
+    pub name: &'static str,
+    /// Where in the contract it stands.
+    pub article: &'static str,
+    /// What the test needs to do to the backend.
+    pub needs: &'static [Need],
+    pub(super) run: for<'a> fn(&'a World) -> Test<'a>,
+}
+
+pub(super) type Test<'a> = Pin<Box<dyn Future<Output = Checked> + Send + 'a>>;
+
+impl fmt::Debug for Promise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Promise").field("name", &self.name).field("needs", &self.needs).finish_non_exhaustive()
+    }
+}
+
+/// The promise that a test function of this name keeps watch over: `promise!("C1", name)`, with what it needs in
+/// brackets.
+macro_rules! promise {
+    ($article:literal, $test:ident) => {
+        $crate::suite::promise!($article, $test, [])
+    };
+    ($article:literal, $test:ident, [$($need:ident),*]) => {
+        $crate::suite::Promise {
+            name: stringify!($test),
+            article: $article,
+            needs: &[$($crate::factory::Need::$need),*],
+            run: |world| Box::pin($test(world)),
+        }
+    };
+}
+pub(crate) use promise;
