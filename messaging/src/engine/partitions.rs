@@ -33,6 +33,13 @@ pub(super) enum Phase {
     Free,
 }
 
+impl Phase {
+    /// Assigned, or revoked and not yet released.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self, Self::Assigned | Self::Revoking { .. })
+    }
+}
+
 impl Partition {
     pub(super) fn new(epoch: u64, number: u32) -> Self {
         Self {

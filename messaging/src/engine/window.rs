@@ -7,7 +7,7 @@ use std::{
 
 use hashbrown::{HashTable, hash_table};
 
-use super::Incoming;
+use super::{EntryId, Incoming, seeded::Bug};
 use crate::delivery::Position;
 
 /// No entry.
@@ -15,7 +15,7 @@ pub(super) const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Behind the head of its lane.
+    /// Behind the head of its lane, or without a lane behind an orphan.
     Waiting,
     /// Head of its lane; may start.
     Ready,
@@ -109,6 +109,11 @@ impl<T, N> Window<T, N> {
         self.bytes
     }
 
+    /// How many were ever pushed.
+    pub(super) fn pushed(&self) -> u64 {
+        self.next_seq
+    }
+
     pub(super) fn ready(&self) -> usize {
         self.ready
     }
@@ -132,22 +137,44 @@ impl<T, N> Window<T, N> {
     /// Takes an entry in at the end of its lane.
     #[inline]
     pub(super) fn push(&mut self, mut entry: Entry<T, N>) {
-        self.next_seq += 1;
-        let (seq, lane) = (self.next_seq, entry.lane);
-        entry.seq = seq;
-        self.len += 1;
-        self.bytes += entry.bytes;
-        let index = match self.free {
-            NONE => self.entries.len() as u32,
-            free => free,
-        };
-        let tail = if lane == 0 { NONE } else { self.append_to_lane(lane, index) };
+        let index = self.next_index();
+        let tail = if entry.lane == 0 { NONE } else { self.append_to_lane(entry.lane, index) };
         if tail == NONE {
-            self.fresh.push_back((seq, index));
+            self.fresh.push_back((self.next_seq + 1, index));
             self.ready += 1;
         } else {
             entry.state = State::Waiting;
+            let before = &mut self.entries[tail as usize];
+            if Bug::SwapsTwo.is_on() && before.state == State::Waiting {
+                before.trade_places(&mut entry);
+            }
         }
+        self.store(entry);
+    }
+
+    /// Takes an entry in that has no lane and waits all the same, until it is [woken](Self::wake).
+    pub(super) fn push_waiting(&mut self, mut entry: Entry<T, N>) -> (u32, u64) {
+        let index = self.next_index();
+        entry.state = State::Waiting;
+        self.store(entry);
+        (index, self.next_seq)
+    }
+
+    /// Where the next entry will be stored.
+    #[inline]
+    fn next_index(&self) -> u32 {
+        match self.free {
+            NONE => self.entries.len() as u32,
+            free => free,
+        }
+    }
+
+    #[inline]
+    fn store(&mut self, mut entry: Entry<T, N>) {
+        self.next_seq += 1;
+        entry.seq = self.next_seq;
+        self.len += 1;
+        self.bytes += entry.bytes;
         match self.free {
             NONE => self.entries.push(entry),
             free => {
@@ -178,14 +205,14 @@ impl<T, N> Window<T, N> {
     pub(super) fn pop_ready(&mut self) -> Option<(u64, u32)> {
         loop {
             let from_fresh = match (self.fresh.front(), self.returned.peek()) {
-                (Some(fresh), Some(Reverse(returned))) => fresh < returned,
+                (Some(fresh), Some(Reverse(returned))) => fresh < returned || Bug::StartsYounger.is_on(),
                 (Some(_), None) => true,
                 (None, Some(_)) => false,
                 (None, None) => return None,
             };
             let ticket =
                 if from_fresh { self.fresh.pop_front() } else { self.returned.pop().map(|Reverse(ticket)| ticket) };
-            let Some((seq, index)) = ticket else { return None };
+            let (seq, index) = ticket?;
             // A ticket outlives an entry that was dropped with its partition.
             if self.get(index, seq).is_some_and(|entry| entry.state == State::Ready) {
                 self.ready -= 1;
@@ -208,10 +235,7 @@ impl<T, N> Window<T, N> {
         let entry = &self.entries[index as usize];
         let (lane, next) = (entry.lane, entry.next);
         if next != NONE {
-            let successor = &mut self.entries[next as usize];
-            successor.state = State::Ready;
-            let seq = successor.seq;
-            self.requeue(next, seq);
+            self.wake(next);
         } else if lane != 0 {
             self.forget_lane(lane);
         }
@@ -220,61 +244,74 @@ impl<T, N> Window<T, N> {
 
     /// Drops every entry of a partition that does not run.
     pub(super) fn drop_waiting(&mut self, partition: u32) {
-        // Running heads first: what waits behind one goes, also behind one of an earlier assignment.
-        for index in 0..self.entries.len() as u32 {
-            let entry = &self.entries[index as usize];
-            let followed = entry.next != NONE && self.entries[entry.next as usize].partition == partition;
-            if entry.state == State::Running && followed {
-                self.hold_lane(index);
-            }
-        }
         for index in 0..self.entries.len() as u32 {
             let entry = &self.entries[index as usize];
             match entry.state {
-                _ if entry.partition != partition => {}
-                State::Free | State::Running => {}
-                State::Waiting => self.release(index),
-                State::Ready | State::Parked => {
-                    if entry.lane != 0 {
-                        self.forget_lane(entry.lane);
-                    }
-                    self.release(index);
-                }
+                State::Ready | State::Running | State::Parked => self.prune_lane(index, partition),
+                State::Waiting if entry.lane == 0 && entry.partition == partition => self.release(index),
+                State::Waiting | State::Free => {}
             }
         }
         self.recount_ready();
     }
 
-    /// Makes a running head the only entry of its lane.
-    pub(super) fn hold_lane(&mut self, index: u32) {
-        let entry = &mut self.entries[index as usize];
-        entry.next = NONE;
-        let lane = entry.lane;
-        if lane == 0 {
+    /// Drops a partition's entries from a lane, but for a head that runs. Those of another are in it if that head is
+    /// of an earlier assignment, or if hashes collide: they close ranks.
+    fn prune_lane(&mut self, head: u32, partition: u32) {
+        let lane = self.entries[head as usize].lane;
+        let (mut first, mut last) = (NONE, NONE);
+        let mut next = head;
+        while next != NONE {
+            let index = next;
+            let entry = &self.entries[index as usize];
+            next = entry.next;
+            if entry.partition == partition && entry.state != State::Running {
+                self.release(index);
+                continue;
+            }
+            match last {
+                NONE => first = index,
+                last => self.entries[last as usize].next = index,
+            }
+            last = index;
+        }
+        if last == NONE {
+            self.forget_lane(lane);
             return;
         }
-        let entries = &self.entries;
-        let slot =
-            self.lanes.entry(lane, |tail| entries[*tail as usize].lane == lane, |tail| entries[*tail as usize].lane);
-        slot.insert(index);
+        self.entries[last as usize].next = NONE;
+        let entries = &mut self.entries;
+        if let Some(tail) = self.lanes.find_mut(lane, |tail| entries[*tail as usize].lane == lane) {
+            *tail = last;
+        }
+        if entries[first as usize].state == State::Waiting {
+            self.wake(first);
+        }
+        if Bug::OverlapsLane.is_on() {
+            self.forget_lane(lane);
+        }
     }
 
-    /// The indices and sequence numbers of a partition's running entries.
-    pub(super) fn running(&self, partition: u32) -> impl Iterator<Item = (u32, u64)> {
-        self.entries
-            .iter()
-            .enumerate()
+    /// Makes an entry ready that waited.
+    pub(super) fn wake(&mut self, index: u32) {
+        let entry = &mut self.entries[index as usize];
+        entry.state = State::Ready;
+        let seq = entry.seq;
+        self.requeue(index, seq);
+    }
+
+    /// A partition's running entries.
+    pub(super) fn running(&self, partition: u32) -> impl Iterator<Item = (EntryId, &Entry<T, N>)> {
+        let entries = self.entries.iter().enumerate();
+        entries
             .filter(move |(_, entry)| entry.partition == partition && entry.state == State::Running)
-            .map(|(index, entry)| (index as u32, entry.seq))
+            .map(|(index, entry)| (EntryId { index: index as u32, seq: entry.seq }, entry))
     }
 
-    /// How many entries the lane of this head holds.
-    pub(super) fn lane_len(&self, index: u32) -> usize {
-        std::iter::successors(Some(index), |index| match self.entries[*index as usize].next {
-            NONE => None,
-            next => Some(next),
-        })
-        .count()
+    /// Whether at least `count` entries wait behind this head.
+    pub(super) fn has_behind(&self, index: u32, count: usize) -> bool {
+        let follows = |index: &u32| Some(self.entries[*index as usize].next).filter(|next| *next != NONE);
+        std::iter::successors(Some(index), follows).nth(count).is_some()
     }
 
     fn forget_lane(&mut self, lane: u64) {
@@ -304,5 +341,14 @@ impl<T, N> Window<T, N> {
         self.fresh.retain(live);
         self.returned.retain(|Reverse(ticket)| live(ticket));
         self.ready = self.fresh.len() + self.returned.len();
+    }
+}
+
+#[cfg(test)]
+impl<T, N> Window<T, N> {
+    /// Whether it is empty, down to its lanes.
+    pub(super) fn is_blank(&self) -> bool {
+        let free = self.entries.iter().all(|entry| entry.state == State::Free && entry.item.is_none());
+        free && self.len == 0 && self.bytes == 0 && self.ready == 0 && self.lanes.is_empty()
     }
 }
