@@ -133,6 +133,12 @@ pub trait Server: Send + Sync {
     /// # Errors
     /// If there is nothing to go on.
     async fn resume(&self) -> Result<(), BoxError>;
+
+    /// Brings it back from whatever was done to it; returns when it is ready.
+    ///
+    /// # Errors
+    /// If it does not come back.
+    async fn restore(&self) -> Result<(), BoxError>;
 }
 
 /// A way to a cluster that can be harmed.

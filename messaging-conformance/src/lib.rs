@@ -10,8 +10,10 @@ mod member;
 mod metering;
 mod script;
 mod suite;
+mod url;
 
 pub use factory::{Cluster, Factory, Harm, Need, Pace, Route, Server, Sever};
 pub use failure::{Checked, Failure};
 pub use history::{History, Record, What};
 pub use suite::{Promise, SEED, World, main, promises, run, tests};
+pub use url::{Host, Hosts, UrlFactory, UrlFactoryBuilder, Way};
