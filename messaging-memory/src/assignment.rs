@@ -6,12 +6,11 @@
 
 use crate::{
     bus::State,
+    cursor::Cursor,
     effects::Effects,
     members::{Member, News},
+    plan::{Plan, Planned},
 };
-
-/// How many partitions a member has or will have: of one topic, and over all.
-type Load = (usize, usize);
 
 impl State {
     /// Adds a member to a group.
@@ -41,11 +40,11 @@ impl State {
     }
 
     /// A member has let a partition go, and the last of it is settled.
-    pub(crate) fn released(&mut self, member: u32, cursor: u32, effects: &mut Effects) {
+    pub(crate) fn released(&mut self, cursor: u32, effects: &mut Effects) {
         let given_up = !self.cursors[cursor as usize].revoking;
         self.take(cursor, effects);
         if given_up {
-            self.retarget(cursor, member);
+            self.retarget(cursor);
         }
         self.place(cursor, effects);
     }
@@ -53,7 +52,7 @@ impl State {
     /// Asks the owner of a partition to give it back; another instance gets it then, or the same if there is no other.
     pub(crate) fn revoke(&mut self, cursor: u32, effects: &mut Effects) {
         let Some(owner) = self.cursors[cursor as usize].owner else { return };
-        self.retarget(cursor, owner);
+        self.retarget(cursor);
         self.ask_back(cursor, owner, effects);
     }
 
@@ -69,62 +68,34 @@ impl State {
 
     /// Plans a group anew, and starts what follows from it.
     pub(crate) fn rebalance(&mut self, group: u32, effects: &mut Effects) {
-        let cursors = self.groups[group as usize].cursors.clone();
-        for cursor in &cursors {
-            let Self { cursors, members, .. } = self;
-            let cursor = &mut cursors[*cursor as usize];
-            let topic = cursor.topic;
-            let stays = |id: &u32| members[*id as usize].as_ref().is_some_and(|member| member.takes(topic));
-            cursor.target = cursor.target.filter(stays);
-        }
-        for cursor in &cursors {
-            if self.cursors[*cursor as usize].target.is_none() {
-                self.cursors[*cursor as usize].target = self.least_loaded(*cursor, None).map(|(member, _)| member);
-            }
-        }
-        // Each move makes the loads more even, so that there is a last one.
-        while cursors.iter().any(|cursor| self.even_out(*cursor)) {}
-        for cursor in cursors {
+        self.plan(group, |plan| plan.make());
+        for cursor in self.groups[group as usize].cursors.clone() {
             self.place(cursor, effects);
         }
     }
 
-    /// Moves a partition's target where that makes loads more even: those of its topic, then those over all topics.
-    fn even_out(&mut self, cursor: u32) -> bool {
-        let Some(present) = self.cursors[cursor as usize].target else { return false };
-        let Some((other, (topic, total))) = self.least_loaded(cursor, Some(present)) else { return false };
-        let (own_topic, own_total) = self.load(present, self.cursors[cursor as usize].topic);
-        let moves = topic + 1 < own_topic || (topic + 1 == own_topic && total + 1 < own_total);
-        if moves {
-            self.cursors[cursor as usize].target = Some(other);
+    /// Plans a partition for another instance, if there is one.
+    fn retarget(&mut self, cursor: u32) {
+        let group = self.cursors[cursor as usize].group;
+        let index = self.groups[group as usize].cursors.iter().position(|id| *id == cursor);
+        if let Some(index) = index {
+            self.plan(group, |plan| plan.move_away(index));
         }
-        moves
     }
 
-    /// Plans a partition for another instance than this, if there is one.
-    fn retarget(&mut self, cursor: u32, not: u32) {
-        let another = self.least_loaded(cursor, Some(not)).map(|(member, _)| member);
-        let same = self.cursors[cursor as usize].target;
-        self.cursors[cursor as usize].target = another.or(same);
-    }
-
-    /// Who of a partition's group has least, and may have it.
-    fn least_loaded(&self, cursor: u32, except: Option<u32>) -> Option<(u32, Load)> {
-        let cursor = &self.cursors[cursor as usize];
-        let takes = |id: &u32| self.members[*id as usize].as_ref().is_some_and(|member| member.takes(cursor.topic));
-        let members = self.groups[cursor.group as usize].members.iter().copied();
-        members
-            .filter(|id| takes(id) && Some(*id) != except)
-            .map(|id| (id, self.load(id, cursor.topic)))
-            .min_by_key(|(_, load)| *load)
-    }
-
-    fn load(&self, member: u32, topic: u32) -> Load {
-        let Some(state) = &self.members[member as usize] else { return (0, 0) };
-        let cursors = self.groups[state.group as usize].cursors.iter().map(|id| &self.cursors[*id as usize]);
-        cursors
-            .filter(|cursor| cursor.target == Some(member))
-            .fold((0, 0), |(of_topic, total), cursor| (of_topic + usize::from(cursor.topic == topic), total + 1))
+    fn plan(&mut self, group: u32, make: impl FnOnce(Plan<'_>)) {
+        let Self { groups, cursors, members, .. } = self;
+        let group = &groups[group as usize];
+        let planned = group.cursors.iter().map(|id| {
+            let Cursor { topic, owner, target, .. } = cursors[*id as usize];
+            Planned { topic, owner, target }
+        });
+        let mut planned: Vec<Planned> = planned.collect();
+        let members = group.members.iter().filter_map(|id| Some((*id, members[*id as usize].as_ref()?.takes())));
+        make(Plan::new(&mut planned, members));
+        for (id, planned) in group.cursors.iter().zip(planned) {
+            cursors[*id as usize].target = planned.target;
+        }
     }
 
     /// Brings a partition's owner nearer to its target.

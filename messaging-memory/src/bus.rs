@@ -73,10 +73,12 @@ impl Bus {
     pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
         let result = act(&mut self.state.lock(), &mut effects);
-        if effects.idle {
-            self.idle.notify_waiters();
+        if effects.any {
+            if effects.is_idle() {
+                self.idle.notify_waiters();
+            }
+            effects.run();
         }
-        effects.run();
         result
     }
 
@@ -131,7 +133,7 @@ impl State {
                 effects.wake(member.waker.take());
             }
         }
-        if partition.log.len() > settings.retain {
+        if partition.log.len() > settings.trim_at() {
             self.trim(topic, number, effects);
         }
         (number, position)

@@ -99,7 +99,7 @@ impl Consumer for MemoryConsumer {
         self.bus.with(|state, effects| {
             let cursor = state.members[self.member as usize].as_ref().and_then(|member| member.cursor(partition));
             if let Some(cursor) = cursor {
-                state.released(self.member, cursor, effects);
+                state.released(cursor, effects);
             }
         });
     }

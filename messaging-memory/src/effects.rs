@@ -11,11 +11,14 @@ pub(crate) struct Effects {
     more: Vec<Waker>,
     batches: Vec<Batch>,
     /// Nothing is pending any more.
-    pub(crate) idle: bool,
+    idle: bool,
+    /// Whether there is anything to do; mostly there is not.
+    pub(crate) any: bool,
 }
 
 impl Effects {
     pub(crate) fn wake(&mut self, waker: Option<Waker>) {
+        self.any |= waker.is_some();
         match waker {
             Some(waker) if self.first.is_none() => self.first = Some(waker),
             waker => self.more.extend(waker),
@@ -24,10 +27,21 @@ impl Effects {
 
     /// Lets a batch end: the publisher's front may send the next one from there.
     pub(crate) fn end(&mut self, batch: Batch) {
+        self.any = true;
         self.batches.push(batch);
     }
 
+    /// Nothing is pending any more, if `idle`.
     #[inline]
+    pub(crate) fn settled(&mut self, idle: bool) {
+        self.idle |= idle;
+        self.any |= idle;
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.idle
+    }
+
     pub(crate) fn run(self) {
         if let Some(waker) = self.first {
             waker.wake();

@@ -45,6 +45,7 @@ mod inspect;
 mod leases;
 mod members;
 mod pending;
+mod plan;
 mod progress;
 mod publisher;
 mod retention;

@@ -72,9 +72,9 @@ impl Member {
         }
     }
 
-    /// Whether it may be given partitions of a topic.
-    pub(crate) fn takes(&self, topic: u32) -> bool {
-        !self.closing && !self.crashed && !self.expired && self.topics.contains(&topic)
+    /// The topics of which it may be given partitions.
+    pub(crate) fn takes(&self) -> &[u32] {
+        if self.closing || self.crashed || self.expired { &[] } else { &self.topics }
     }
 
     pub(crate) fn cursor(&self, handle: PartitionHandle) -> Option<u32> {

@@ -54,7 +54,7 @@ impl State {
         cursor.next = cursor.next.max(base);
         let owner = cursor.owner.filter(|_| cursor.handle.is_some());
         self.pending -= gone;
-        effects.idle |= gone > 0 && self.pending == 0;
+        effects.settled(gone > 0 && self.pending == 0);
         if let Some(owner) = owner
             && gone > 0
         {

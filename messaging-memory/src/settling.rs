@@ -133,8 +133,8 @@ impl State {
                 settling.answer(batch, index, Outcome::Settled(settled), effects);
             }
         }
-        effects.idle |= *pending == 0 && before > 0;
-        if partition.log.len() > settings.retain {
+        effects.settled(*pending == 0 && before > 0);
+        if partition.log.len() > settings.trim_at() {
             self.trim(topic, number, effects);
         }
     }

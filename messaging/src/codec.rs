@@ -124,7 +124,12 @@ fn is_json(content_type: &str) -> bool {
 
 pub(crate) fn decode_json<'a, T: Deserialize<'a>>(message: &'a Message) -> Result<T, Error> {
     check_defect(message)?;
-    serde_json::from_slice(&message.payload).map_err(|error| malformed(message, error.into()))
+    // One look at the encoding of the whole costs less than one at each string.
+    let parsed = match std::str::from_utf8(&message.payload) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(&message.payload),
+    };
+    parsed.map_err(|error| malformed(message, error.into()))
 }
 
 fn check_defect(message: &Message) -> Result<(), Error> {

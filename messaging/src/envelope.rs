@@ -1,9 +1,6 @@
 //! [`Envelope`]: the CloudEvents attributes that identify an event, and the types of their values.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, time::Duration};
 
 use uuid::Uuid;
 
@@ -71,7 +68,17 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// The system clock's time.
     #[must_use]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     pub fn now() -> Self {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        Self(time.tv_sec * 1_000_000 + i64::from(time.tv_nsec as i32) / 1_000)
+    }
+
+    /// The system clock's time.
+    #[must_use]
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub fn now() -> Self {
+        use std::time::{SystemTime, UNIX_EPOCH};
         let micros = |since: Duration| since.as_secs() as i64 * 1_000_000 + i64::from(since.subsec_micros());
         match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(since) => Self(micros(since)),

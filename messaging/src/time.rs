@@ -8,9 +8,10 @@ pub struct Tick(u64);
 
 impl Tick {
     /// A tick this long after the clock's start.
+    #[inline]
     #[must_use]
-    pub fn from_start(since: Duration) -> Self {
-        Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    pub const fn from_start(since: Duration) -> Self {
+        Self(since.as_secs().saturating_mul(1_000_000_000).saturating_add(since.subsec_nanos() as u64))
     }
 
     /// The time since the clock's start.

@@ -45,6 +45,8 @@ pub(super) struct Worker {
     pub(super) done: Vec<(EntryId, Verdict<Trouble>)>,
     timer: Pin<Box<Sleep>>,
     armed: Option<Tick>,
+    /// Whom the timer wakes.
+    timer_waker: Option<Waker>,
     /// No handler's timeout is earlier.
     earliest_timeout: Option<Tick>,
     /// When the engine wants to be visited next.
@@ -132,6 +134,7 @@ impl Worker {
             done: Vec::new(),
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             armed: None,
+            timer_waker: None,
             earliest_timeout: None,
             engine_deadline: None,
             burst: 1,
@@ -148,28 +151,41 @@ impl Worker {
         woken.drain(|slot| self.poll_slot(slot, now));
     }
 
+    /// Polls what is in a slot, where it is: only what has ended is moved.
     fn poll_slot(&mut self, slot: usize, now: Tick) {
-        match std::mem::replace(&mut self.slots[slot], Occupant::Free) {
-            Occupant::Free => {}
-            Occupant::Handler(run) => {
-                let mut cx = Context::from_waker(&self.wakers[slot]);
-                let entered = (!run.span.is_disabled()).then(|| run.span.enter());
-                let polled = self.routes[run.what.route].poll(slot, &mut cx);
-                drop(entered);
-                match polled {
-                    Poll::Pending => self.slots[slot] = Occupant::Handler(run),
-                    Poll::Ready(Ok(())) => {
-                        let route = &self.shared.routes[run.what.route];
-                        route.meter.seconds.record(now.since(run.started).as_secs_f64());
-                        self.tallies[run.what.route].handled += 1;
-                        self.record_age(run.what.route, run.what.time);
-                        self.finished.push(run.what.id);
-                        self.free.push(slot);
-                    }
-                    Poll::Ready(Err(error)) => run.span.in_scope(|| self.failed(slot, run.what, &error, now)),
+        let run = match &self.slots[slot] {
+            Occupant::Handler(run) => run,
+            Occupant::Free => return,
+            Occupant::Burial(_) => return self.poll_burial_in(slot, now),
+        };
+        let route = run.what.route;
+        let mut cx = Context::from_waker(&self.wakers[slot]);
+        let entered = (!run.span.is_disabled()).then(|| run.span.enter());
+        let polled = self.routes[route].poll(slot, &mut cx);
+        drop(entered);
+        match polled {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => {
+                let (id, time) = (run.what.id, run.what.time);
+                let seconds = now.since(run.started).as_secs_f64();
+                self.shared.routes[route].meter.seconds.record(seconds);
+                self.slots[slot] = Occupant::Free;
+                self.free.push(slot);
+                self.finished.push(id);
+                self.tallies[route].handled += 1;
+                self.record_age(route, time);
+            }
+            Poll::Ready(Err(error)) => {
+                if let Occupant::Handler(run) = std::mem::replace(&mut self.slots[slot], Occupant::Free) {
+                    run.span.in_scope(|| self.failed(slot, run.what, &error, now));
                 }
             }
-            Occupant::Burial(burying) => self.poll_burial(slot, burying, now),
+        }
+    }
+
+    fn poll_burial_in(&mut self, slot: usize, now: Tick) {
+        if let Occupant::Burial(burying) = std::mem::replace(&mut self.slots[slot], Occupant::Free) {
+            self.poll_burial(slot, burying, now);
         }
     }
 
@@ -480,16 +496,27 @@ impl Worker {
         }
     }
 
-    /// Sets the timer to the earliest of what is due.
+    /// Sets the timer to the earliest of what is due. Answers whether that has passed already.
     fn arm(&mut self, cx: &mut Context<'_>) -> bool {
-        let due = [self.earliest_timeout, self.engine_deadline].into_iter().flatten().min();
-        let Some(due) = due else {
-            self.armed = None;
-            return false;
+        let due = match (self.earliest_timeout, self.engine_deadline) {
+            (Some(a), Some(b)) => a.min(b),
+            (Some(due), None) | (None, Some(due)) => due,
+            (None, None) => {
+                self.armed = None;
+                return false;
+            }
         };
+        // A timer that is set wakes by itself: it is polled only to be set, or to learn of another waker.
+        let told = self.timer_waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if self.armed == Some(due) && told {
+            return false;
+        }
         if self.armed != Some(due) {
             self.timer.as_mut().reset(self.shared.clock.instant(due));
             self.armed = Some(due);
+        }
+        if !told {
+            self.timer_waker = Some(cx.waker().clone());
         }
         if self.timer.as_mut().poll(cx).is_ready() {
             self.armed = None;
@@ -508,6 +535,7 @@ impl Future for Worker {
         worker.shared.wakeups.awake(worker.index);
         for _ in 0..ROUNDS_PER_POLL {
             let now = worker.shared.clock.now();
+            worker.armed = worker.armed.filter(|armed| *armed > now);
             worker.poll_woken(now);
             worker.time_out(now);
             match worker.visit(now) {

@@ -63,6 +63,15 @@ impl Front {
         })
     }
 
+    /// Publishes one message whose outcome is known at once.
+    ///
+    /// # Errors
+    /// The message, if it has to be waited for.
+    #[inline]
+    pub(crate) fn publish_now(&self, message: Arc<Message>) -> Result<Outcome, Arc<Message>> {
+        if message.weight() > self.max_message_bytes { Err(message) } else { self.publisher.send_now(message) }
+    }
+
     /// Publishes one message.
     ///
     /// Dropping the future after its first poll does not recall the message.
@@ -70,10 +79,6 @@ impl Front {
         if let Err(outcome) = self.check(&message) {
             return outcome;
         }
-        let message = match self.publisher.send_now(message) {
-            Ok(outcome) => return outcome,
-            Err(message) => message,
-        };
         let Some(permit) = self.admit(message.weight(), 1).await else { return timed_out_in_queue() };
         let ticket = {
             let mut state = self.state.lock();
