@@ -167,7 +167,10 @@ async fn garbage_is_dead_lettered_at_once_byte_for_byte() {
     let dead = dead.into_iter().find(|dead| dead.message.payload == garbage.payload).unwrap();
     assert_eq!((dead.letter.attempts, lasted(&dead.letter)), (1, Duration::ZERO));
     let error = &dead.letter.error;
-    assert!(error.starts_with(r#"the data of event "orders.created" on topic "order-events" does not decode: "#), "{error}");
+    assert!(
+        error.starts_with(r#"the data of event "orders.created" on topic "order-events" does not decode: "#),
+        "{error}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -342,8 +345,7 @@ async fn a_dead_letter_that_is_refused_gets_smaller_until_it_is_taken() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_refused_in_every_shape_makes_the_partition_stuck_until_it_is_taken() {
     let (bus, seen) = (MemoryBroker::new(), Seen::new());
-    let running =
-        bus.messaging().run_one(attempts(&seen, |_| Err(HandlerError::permanent("no")))).await.unwrap();
+    let running = bus.messaging().run_one(attempts(&seen, |_| Err(HandlerError::permanent("no")))).await.unwrap();
     bus.fail_next_dead_letter(usize::MAX, Fault::Refuse("never".to_owned()));
     bus.publish(&order(1, 0)).await.unwrap();
     let pending = bus.settled().await.unwrap_err().pending;

@@ -1,8 +1,13 @@
 //! Events, recorders and routers that the tests share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use messaging::{Event, EventData, FailurePolicy, Router};
+use messaging::{Event, EventData, FailurePolicy, Fence, HandlerError, Router};
+use messaging_memory::MemoryBroker;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -78,4 +83,142 @@ pub(crate) fn exact() -> FailurePolicy {
 
 pub(crate) fn millis(ms: u64) -> Duration {
     Duration::from_millis(ms)
+}
+
+/// Watches the lanes of one group: who runs, in which order the orders of each key start first, how many run at once.
+#[derive(Clone, Default)]
+pub(crate) struct Lanes(Arc<Mutex<Watched>>);
+
+#[derive(Default)]
+struct Watched {
+    /// Of each key, how many handlers run under each epoch.
+    running: HashMap<(i64, u64), usize>,
+    now: usize,
+    most: usize,
+    overlaps: usize,
+    /// The same over all epochs.
+    overlaps_of_owners: usize,
+    /// Starts under an older epoch than the partition has seen.
+    stale: usize,
+    epochs: HashMap<u32, u64>,
+    starts: Vec<OrderCreated>,
+    handled: Vec<OrderCreated>,
+}
+
+/// One handler that runs.
+pub(crate) struct Run {
+    lanes: Lanes,
+    order: OrderCreated,
+    epoch: u64,
+}
+
+impl Lanes {
+    pub(crate) fn start(&self, order: &OrderCreated, fence: &Fence) -> Run {
+        let mut watched = self.0.lock();
+        let running = watched.running.entry((order.order_id, fence.epoch)).or_default();
+        *running += 1;
+        let overlaps = *running > 1;
+        watched.overlaps += usize::from(overlaps);
+        let of_key = watched.running.iter().filter(|((key, _), _)| *key == order.order_id);
+        let owners_overlap = of_key.map(|(_, running)| running).sum::<usize>() > 1;
+        watched.overlaps_of_owners += usize::from(owners_overlap);
+        watched.now += 1;
+        watched.most = watched.most.max(watched.now);
+        let newest = watched.epochs.entry(fence.partition).or_default();
+        let stale = fence.epoch < *newest;
+        *newest = fence.epoch.max(*newest);
+        watched.stale += usize::from(stale);
+        watched.starts.push(order.clone());
+        Run { lanes: self.clone(), order: order.clone(), epoch: fence.epoch }
+    }
+
+    /// How many handlers ran at once at most.
+    pub(crate) fn most(&self) -> usize {
+        self.0.lock().most
+    }
+
+    pub(crate) fn handled(&self) -> Vec<OrderCreated> {
+        self.0.lock().handled.clone()
+    }
+
+    /// How many handlers have started.
+    pub(crate) fn started(&self) -> usize {
+        self.0.lock().starts.len()
+    }
+
+    /// Each key's orders started first in their order and never overlapped under one owner, and no owner started
+    /// anything once a later one had.
+    #[track_caller]
+    pub(crate) fn assert_in_order(&self) {
+        let watched = self.0.lock();
+        assert_eq!((watched.overlaps, watched.stale), (0, 0));
+        let mut first: HashMap<i64, u32> = HashMap::new();
+        for order in &watched.starts {
+            let next = first.entry(order.order_id).or_default();
+            assert!(order.sequence <= *next, "{order:?} started before its predecessor");
+            *next = (*next).max(order.sequence + 1);
+        }
+    }
+
+    /// No owner's handler ran while another's of the same key did.
+    #[track_caller]
+    pub(crate) fn assert_no_overlap(&self) {
+        assert_eq!(self.0.lock().overlaps_of_owners, 0);
+    }
+
+    /// Each of these was handled, and nothing else.
+    #[track_caller]
+    pub(crate) fn assert_all_handled(&self, keys: i64, each: u32) {
+        let handled: HashSet<_> = self.handled().into_iter().map(|order| (order.order_id, order.sequence)).collect();
+        let missing = (0..keys).flat_map(|key| (0..each).map(move |sequence| (key, sequence)));
+        let missing: Vec<_> = missing.filter(|order| !handled.contains(order)).collect();
+        assert_eq!(missing, []);
+        assert_eq!(handled.len(), keys as usize * each as usize);
+    }
+}
+
+impl Run {
+    /// The handler succeeds.
+    pub(crate) fn handled(self) {
+        self.lanes.0.lock().handled.push(self.order.clone());
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let mut watched = self.lanes.0.lock();
+        watched.now -= 1;
+        let lane = (self.order.order_id, self.epoch);
+        if let Some(running) = watched.running.remove(&lane).filter(|running| *running > 1) {
+            watched.running.insert(lane, running - 1);
+        }
+    }
+}
+
+/// A group that watches its lanes; each handler takes as long as `takes` says.
+pub(crate) fn watched<F, D>(group: &str, lanes: &Lanes, takes: F) -> Router
+where
+    F: Fn(&OrderCreated) -> D + Clone + Send + Sync + 'static,
+    D: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    let lanes = lanes.clone();
+    Router::new(group).topic(TOPIC).on_event("orders.created", move |event: Event<OrderCreated>, fence: Fence| {
+        let run = lanes.start(&event.data, &fence);
+        let taking = takes(&event.data);
+        async move {
+            taking.await?;
+            run.handled();
+            Ok::<_, HandlerError>(())
+        }
+    })
+}
+
+/// Publishes `each` orders of each of `keys` keys, the keys in turn.
+pub(crate) async fn publish_orders(bus: &MemoryBroker, keys: i64, each: u32) {
+    for sequence in 0..each {
+        let orders: Vec<_> = (0..keys).map(|key| order(key, sequence)).collect();
+        for outcome in bus.messaging().publish_all(&orders).await.unwrap() {
+            outcome.confirmed().unwrap();
+        }
+    }
 }

@@ -2,4 +2,6 @@
 
 mod failing;
 mod given;
+mod groups;
+mod ordering;
 mod publishing;
