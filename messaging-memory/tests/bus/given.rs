@@ -216,9 +216,14 @@ where
 /// Publishes `each` orders of each of `keys` keys, the keys in turn.
 pub(crate) async fn publish_orders(bus: &MemoryBroker, keys: i64, each: u32) {
     for sequence in 0..each {
-        let orders: Vec<_> = (0..keys).map(|key| order(key, sequence)).collect();
-        for outcome in bus.messaging().publish_all(&orders).await.unwrap() {
-            outcome.confirmed().unwrap();
-        }
+        publish_sequence(bus, keys, sequence).await;
+    }
+}
+
+/// Publishes the orders of this sequence number, one of each key.
+pub(crate) async fn publish_sequence(bus: &MemoryBroker, keys: i64, sequence: u32) {
+    let orders: Vec<_> = (0..keys).map(|key| order(key, sequence)).collect();
+    for outcome in bus.messaging().publish_all(&orders).await.unwrap() {
+        outcome.confirmed().unwrap();
     }
 }

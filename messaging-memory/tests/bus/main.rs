@@ -5,3 +5,5 @@ mod given;
 mod groups;
 mod ordering;
 mod publishing;
+mod stale;
+mod stopping;
