@@ -73,12 +73,10 @@ impl Bus {
     pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
         let result = act(&mut self.state.lock(), &mut effects);
-        if effects.any {
-            if effects.is_idle() {
-                self.idle.notify_waiters();
-            }
-            effects.run();
+        if effects.is_idle() {
+            self.idle.notify_waiters();
         }
+        effects.run();
         result
     }
 

@@ -6,47 +6,49 @@ use messaging::Batch;
 
 #[derive(Default)]
 pub(crate) struct Effects {
-    /// Most calls wake one consumer: no allocation for that.
+    /// Most calls wake one consumer, if any: no allocation for that.
     first: Option<Waker>,
-    more: Vec<Waker>,
-    batches: Vec<Batch>,
-    /// Nothing is pending any more.
+    more: Option<Box<More>>,
     idle: bool,
-    /// Whether there is anything to do; mostly there is not.
-    pub(crate) any: bool,
+}
+
+#[derive(Default)]
+struct More {
+    wakers: Vec<Waker>,
+    batches: Vec<Batch>,
 }
 
 impl Effects {
     pub(crate) fn wake(&mut self, waker: Option<Waker>) {
-        self.any |= waker.is_some();
         match waker {
-            Some(waker) if self.first.is_none() => self.first = Some(waker),
-            waker => self.more.extend(waker),
+            Some(waker) if self.first.is_some() => self.more.get_or_insert_default().wakers.push(waker),
+            Some(waker) => self.first = Some(waker),
+            None => {}
         }
     }
 
     /// Lets a batch end: the publisher's front may send the next one from there.
     pub(crate) fn end(&mut self, batch: Batch) {
-        self.any = true;
-        self.batches.push(batch);
+        self.more.get_or_insert_default().batches.push(batch);
     }
 
     /// Nothing is pending any more, if `idle`.
     #[inline]
     pub(crate) fn settled(&mut self, idle: bool) {
         self.idle |= idle;
-        self.any |= idle;
     }
 
     pub(crate) fn is_idle(&self) -> bool {
         self.idle
     }
 
+    #[inline]
     pub(crate) fn run(self) {
         if let Some(waker) = self.first {
             waker.wake();
         }
-        self.more.into_iter().for_each(Waker::wake);
-        drop(self.batches);
+        if let Some(more) = self.more {
+            more.wakers.into_iter().for_each(Waker::wake);
+        }
     }
 }

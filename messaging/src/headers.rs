@@ -10,8 +10,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 /// Immutable and cheap to clone; [`with`](Self::with) makes a longer one.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
-    // Each entry: name length (u16), value length (u32), name, value.
-    packed: Bytes,
+    // Each entry: name length (u16), value length (u32), name, value. `None` where there is none: most messages have no
+    // headers, and `None` costs less to make and drop than empty bytes.
+    packed: Option<Bytes>,
 }
 
 const PREFIX: usize = 6;
@@ -20,25 +21,22 @@ impl Headers {
     /// No headers; allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { packed: Bytes::new() }
+        Self { packed: None }
     }
 
     /// These headers and one more.
     #[must_use]
     pub fn with(&self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
-        let mut packed = BytesMut::with_capacity(self.packed.len() + PREFIX + name.len() + value.len());
-        packed.put_slice(&self.packed);
+        let mut packed = BytesMut::with_capacity(self.weight() + PREFIX + name.len() + value.len());
+        packed.put_slice(self.bytes());
         push(&mut packed, name, value);
-        Self { packed: packed.freeze() }
+        Self { packed: Some(packed.freeze()) }
     }
 
     /// The value of the last header of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        if self.packed.is_empty() {
-            return None;
-        }
         self.iter().filter(|(candidate, _)| *candidate == name).last().map(|(_, value)| value)
     }
 
@@ -51,19 +49,24 @@ impl Headers {
     /// Every header in its order.
     #[must_use]
     pub fn iter(&self) -> HeaderIter<'_> {
-        HeaderIter { rest: &self.packed }
+        HeaderIter { rest: self.bytes() }
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.packed.is_empty()
+        self.packed.is_none()
     }
 
     /// What the headers weigh, in bytes: names, values and the packing.
+    #[inline]
     #[must_use]
     pub fn weight(&self) -> usize {
-        self.packed.len()
+        self.packed.as_ref().map_or(0, Bytes::len)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.packed.as_deref().unwrap_or_default()
     }
 }
 
@@ -84,7 +87,7 @@ impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
         for (name, value) in headers {
             push(&mut packed, name.as_ref(), value.as_ref());
         }
-        Self { packed: packed.freeze() }
+        Self { packed: (!packed.is_empty()).then(|| packed.freeze()) }
     }
 }
 

@@ -1,0 +1,7 @@
+//! What the benchmarks measure. The program `benches` runs them; `allocations` counts the allocations of one region, in a
+//! program of its own so that the counting allocator adds nothing to the other figures.
+
+mod callgrind;
+pub mod concurrency;
+pub mod memory;
+mod report;
