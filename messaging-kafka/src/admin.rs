@@ -1,0 +1,214 @@
+//! [`KafkaAdmin`]: looks at and makes topics, tells a group's progress, reads without joining.
+
+use std::{
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use messaging::{
+    Admin, Delivery, Error, ErrorKind, GroupProgress, Name, Position, TopicInfo, TopicSpec,
+};
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    client::ClientContext,
+    config::RDKafkaLogLevel,
+    error::KafkaError,
+    types::RDKafkaErrorCode as Code,
+};
+
+use crate::{
+    config::KafkaConfig,
+    error::{from_creation, from_kafka},
+    log,
+};
+
+/// The name of a topic's setting for the largest record batch, and the broker's for all topics.
+const BROKER_MAX_BYTES: &str = "message.max.bytes";
+/// What a broker takes as it is shipped.
+const USUAL_MAX_BYTES: usize = 1_048_588;
+
+/// A client that only asks and arranges; clones share it.
+#[derive(Clone)]
+pub(crate) struct KafkaAdmin {
+    config: Arc<KafkaConfig>,
+    client: Arc<AdminClient<Quiet>>,
+}
+
+/// Logs as the other clients do.
+pub(crate) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log::line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        log::client_error(&error, reason);
+    }
+}
+
+impl KafkaAdmin {
+    pub(crate) fn new(config: KafkaConfig) -> Result<Self, Error> {
+        let client = config.client().create_with_context(Quiet).map_err(from_creation)?;
+        Ok(Self { config: Arc::new(config), client: Arc::new(client) })
+    }
+
+    pub(crate) fn config(&self) -> &KafkaConfig {
+        &self.config
+    }
+
+    /// Waits for the first answer of any broker, and asks it for the largest message it takes.
+    pub(crate) fn connect(&self) -> Result<usize, Error> {
+        let servers = &self.config.bootstrap_servers;
+        let deadline = self.config.connect_timeout;
+        let metadata = self
+            .client
+            .inner()
+            .fetch_metadata(None, deadline)
+            .map_err(|error| from_kafka(&format!("connecting to {servers} within {deadline:?}"), error))?;
+        let broker = ResourceSpecifier::Broker(metadata.orig_broker_id());
+        let asked = self.client.describe_configs([&broker], &self.options());
+        let described = futures::executor::block_on(asked).unwrap_or_default();
+        let told = described.into_iter().flatten().find_map(|resource| {
+            resource.get(BROKER_MAX_BYTES).and_then(|entry| entry.value.as_deref()?.parse::<usize>().ok())
+        });
+        // Without the right to ask, the usual limit is the best guess; a refusal by the broker is told in any case.
+        Ok(told.unwrap_or(USUAL_MAX_BYTES))
+    }
+
+    /// How many partitions a topic has, and which have a leader; `None` if there is no such topic.
+    pub(crate) fn partitions_of(&self, topic: &str) -> Result<Option<(u32, Vec<u32>)>, Error> {
+        let doing = || format!("asking for topic {topic:?}");
+        let metadata = self
+            .client
+            .inner()
+            .fetch_metadata(Some(topic), self.config.connect_timeout)
+            .map_err(|error| from_kafka(&doing(), error))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+        match found.error().map(Code::from) {
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => return Ok(None),
+            Some(code) => return Err(from_kafka(&doing(), KafkaError::MetadataFetch(code))),
+            None => {}
+        }
+        let led = found.partitions().iter().filter(|partition| partition.leader() >= 0);
+        let led = led.filter_map(|partition| u32::try_from(partition.id()).ok()).collect();
+        Ok(Some((found.partitions().len() as u32, led)).filter(|(partitions, _)| *partitions > 0))
+    }
+
+    /// The same, after making the topic if it is missing and may be made.
+    pub(crate) fn partitions_or_create(&self, topic: &str) -> Result<(u32, Vec<u32>), Error> {
+        self.partitions_or(topic, &self.config.topics, &[])
+    }
+
+    /// The same, with how it is made.
+    pub(crate) fn partitions_or(
+        &self,
+        topic: &str,
+        spec: &TopicSpec,
+        settings: &[(&str, &str)],
+    ) -> Result<(u32, Vec<u32>), Error> {
+        if let Some(found) = self.partitions_of(topic)? {
+            return Ok(found);
+        }
+        if !self.config.create_topics {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("topic {topic:?} does not exist, and option \"create_topics\" is false"),
+            ));
+        }
+        self.make(topic, spec, settings)
+    }
+
+    /// The same, made if it is missing.
+    fn make(&self, topic: &str, spec: &TopicSpec, settings: &[(&str, &str)]) -> Result<(u32, Vec<u32>), Error> {
+        futures::executor::block_on(self.create(topic, spec, settings))?;
+        // A broker learns of a new topic a moment after the controller made it.
+        let deadline = std::time::Instant::now() + self.config.connect_timeout;
+        loop {
+            match self.partitions_of(topic) {
+                Ok(Some(found)) if found.1.len() == found.0 as usize => return Ok(found),
+                Err(error) if !error.is_transient() => return Err(error),
+                _ if std::time::Instant::now() >= deadline => {
+                    return Err(Error::new(ErrorKind::Timeout, format!("topic {topic:?} was made but has no leaders")));
+                }
+                _ => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    /// Makes a topic; one that is there already is well too.
+    async fn create(&self, topic: &str, spec: &TopicSpec, settings: &[(&str, &str)]) -> Result<(), Error> {
+        let doing = || format!("making topic {topic:?}");
+        let partitions = i32::try_from(spec.partitions).map_err(|_| crate::config::wrong("too many partitions"))?;
+        let replication = TopicReplication::Fixed(spec.replication.map_or(-1, i32::from));
+        let retention = spec.retention.map(|retention| retention.as_millis().to_string());
+        let retention_bytes = spec.retention_bytes.map(|bytes| bytes.to_string());
+        let mut new = NewTopic::new(topic, partitions, replication);
+        if let Some(retention) = &retention {
+            new = new.set("retention.ms", retention);
+        }
+        if let Some(bytes) = &retention_bytes {
+            new = new.set("retention.bytes", bytes);
+        }
+        for (name, value) in settings {
+            new = new.set(name, value);
+        }
+        let created = self.client.create_topics([&new], &self.options()).await;
+        match created.map_err(|error| from_kafka(&doing(), error))?.into_iter().next() {
+            None | Some(Ok(_) | Err((_, Code::TopicAlreadyExists))) => Ok(()),
+            Some(Err((_, code))) => Err(from_kafka(&doing(), KafkaError::AdminOp(code))),
+        }
+    }
+
+    fn options(&self) -> AdminOptions {
+        let deadline = Some(self.config.connect_timeout);
+        AdminOptions::new().request_timeout(deadline).operation_timeout(deadline)
+    }
+
+    /// Checks that a broker answers.
+    pub(crate) fn ping(&self, deadline: Duration) -> Result<(), Error> {
+        // A topic of no possible name: the smallest question there is.
+        self.client.inner().fetch_metadata(None, deadline).map(drop).map_err(|error| from_kafka("a ping", error))
+    }
+}
+
+/// Runs a blocking question of the client on a thread for such.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::new(ErrorKind::Internal, "kafka: a question to the client panicked").with_source(error))?
+}
+
+#[async_trait]
+impl Admin for KafkaAdmin {
+    async fn describe(&self, topic: &str) -> Result<Option<TopicInfo>, Error> {
+        let (admin, name) = (self.clone(), Name::new(topic));
+        let found = blocking(move || admin.partitions_of(&name)).await?;
+        Ok(found.map(|(partitions, _)| TopicInfo::new(topic, partitions)))
+    }
+
+    async fn ensure_topic(&self, topic: &str, spec: &TopicSpec) -> Result<TopicInfo, Error> {
+        messaging::validate_name("topic", topic)?;
+        let (admin, name, asked) = (self.clone(), Name::new(topic), spec.clone());
+        let (partitions, _) = blocking(move || admin.make(&name, &asked, &[])).await?;
+        if partitions != spec.partitions {
+            let wanted = spec.partitions;
+            let reason = format!("topic {topic:?} has {partitions} partitions, not the {wanted} that are asked for");
+            return Err(Error::new(ErrorKind::Config, reason));
+        }
+        Ok(TopicInfo::new(topic, partitions))
+    }
+
+    async fn progress(&self, group: &str, topic: &str) -> Result<Vec<GroupProgress>, Error> {
+        let (admin, group, topic) = (self.clone(), Name::new(group), Name::new(topic));
+        blocking(move || crate::inspect::progress(&admin, &group, &topic)).await
+    }
+
+    async fn browse(&self, topic: &str, partition: u32, from: Position, limit: usize) -> Result<Vec<Delivery>, Error> {
+        let (admin, topic) = (self.clone(), Name::new(topic));
+        blocking(move || crate::inspect::browse(&admin, &topic, partition, from, limit)).await
+    }
+}

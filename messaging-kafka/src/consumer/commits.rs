@@ -1,0 +1,182 @@
+//! Commits: what is finished goes to the coordinator, and with it the sign of life that keeps the partitions ours.
+//!
+//! One commit is out at a time. Its success moves `valid_until` to the time it was *sent* plus the validity.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use messaging::{Clock, Error, ErrorKind, Tick};
+use rdkafka::{
+    TopicPartitionList,
+    consumer::{CommitMode, Consumer},
+    types::RDKafkaErrorCode as Code,
+};
+
+use super::{context::CommitEnd, event::Event, inbox::TenureId, pump::Pump, resolve::add_commit};
+use crate::mark::{MAX_BYTES, Mark};
+
+/// What is finished is sent this soon after the commit before.
+const SOON: Duration = Duration::from_millis(100);
+/// A renewal goes at least this often.
+const AT_LEAST: Duration = Duration::from_millis(900);
+/// A commit without an answer is given up: the client answers within its own time-outs.
+const GIVEN_UP: Duration = Duration::from_secs(15);
+/// How long the last commit may take before the group is left without it.
+const LAST: Duration = Duration::from_secs(5);
+/// Room that a delivery which is still running may take in the metadata once it is finished: a bit, in base 64, and some
+/// more for what compression does not reach.
+const UNFINISHED_PER_BYTE: u64 = 5;
+
+/// The commit that is out, and when the next is due.
+pub(super) struct Commits {
+    out: Option<Out>,
+    last: Instant,
+    /// The largest metadata that the broker takes, as far as it is known.
+    limit: usize,
+    /// Why the last commit failed, if it did.
+    failure: Option<Code>,
+}
+
+struct Out {
+    sent: Tick,
+    since: Instant,
+    purpose: Purpose,
+}
+
+enum Purpose {
+    Renewal(Vec<TenureId>),
+    /// The first commit on partitions that are being adopted; who waits for it looks at the answer.
+    Adoption,
+}
+
+impl Commits {
+    pub(super) fn new() -> Self {
+        Self { out: None, last: Instant::now(), limit: MAX_BYTES, failure: None }
+    }
+
+    /// Whether none is out.
+    pub(super) fn is_idle(&self) -> bool {
+        self.out.is_none()
+    }
+}
+
+impl Pump {
+    /// Takes the answers to commits, and sends the next one if it is due.
+    pub(super) fn renew(&mut self) {
+        for end in self.consumer.context().take_commits() {
+            if let Some(out) = self.commits.out.take() {
+                self.committed(&out, &end);
+            }
+        }
+        if self.commits.out.as_ref().is_some_and(|out| out.since.elapsed() > GIVEN_UP) {
+            self.commits.out = None;
+            self.tenures.iter_mut().for_each(|tenure| tenure.dirty = true);
+        }
+        if !self.commits.is_idle() || self.consumer.assignment_lost() {
+            return;
+        }
+        let since = self.commits.last.elapsed();
+        let dirty = self.tenures.iter().any(|tenure| tenure.dirty && tenure.is_adopted());
+        // Whoever waits for a partition waits for its last commit.
+        let urgent = self.revoking.is_some() || self.is_closing();
+        let due = if dirty { urgent || since >= SOON } else { since >= AT_LEAST };
+        if due {
+            self.send_renewal(dirty);
+        }
+    }
+
+    /// Sends what is new; if nothing is, any one partition's progress again, for the sign of life.
+    fn send_renewal(&mut self, dirty: bool) {
+        let mut list = TopicPartitionList::new();
+        let mut ids = Vec::new();
+        for tenure in self.tenures.iter_mut().filter(|tenure| tenure.is_adopted() && tenure.dirty == dirty) {
+            let mark = Mark { epoch: tenure.id.epoch, runs: tenure.progress.finished_runs() };
+            let text = mark.write(self.commits.limit);
+            let running = tenure.progress.count_unfinished(tenure.flow.taken_before.load(Ordering::Relaxed));
+            let full = text.len() as u64 + running / UNFINISHED_PER_BYTE > self.commits.limit as u64;
+            if tenure.flow.held.swap(full, Ordering::Relaxed) != full {
+                tracing::debug!(topic = %tenure.topic, partition = tenure.partition, full, "room in the commit's metadata");
+            }
+            add_commit(&mut list, &tenure.topic, tenure.partition, tenure.progress.watermark(), &text);
+            tenure.dirty = false;
+            ids.push(tenure.id);
+            if !dirty {
+                break;
+            }
+        }
+        if !ids.is_empty() {
+            self.send_commit(&list, Purpose::Renewal(ids));
+        }
+    }
+
+    /// Sends the first commit of partitions that are being adopted. Answers when it was sent.
+    pub(super) fn send_adoption(&mut self, list: &TopicPartitionList) -> Tick {
+        self.send_commit(list, Purpose::Adoption)
+    }
+
+    fn send_commit(&mut self, list: &TopicPartitionList, purpose: Purpose) -> Tick {
+        let sent = self.clock.now();
+        let out = Out { sent, since: Instant::now(), purpose };
+        self.commits.last = out.since;
+        match self.consumer.commit(list, CommitMode::Async) {
+            Ok(()) => self.commits.out = Some(out),
+            Err(error) => self.committed(&out, &Err(error)),
+        }
+        sent
+    }
+
+    fn committed(&mut self, out: &Out, end: &CommitEnd) {
+        let failure = match end {
+            Err(error) => Some(error.rdkafka_error_code().unwrap_or(Code::Fail)),
+            Ok(each) => each.iter().find_map(|(_, result)| result.err()),
+        };
+        self.commits.failure = failure;
+        if let Some(code) = failure {
+            tracing::debug!(%code, "a commit failed");
+            if code == Code::OffsetMetadataTooLarge {
+                self.commits.limit = (self.commits.limit / 2).max(64);
+                tracing::warn!(limit = self.commits.limit, "the broker takes less metadata with a commit");
+            }
+        }
+        match &out.purpose {
+            Purpose::Renewal(ids) if failure.is_some() => {
+                for id in ids {
+                    if let Some(tenure) = self.tenures.get_mut(*id) {
+                        tenure.dirty = true;
+                    }
+                }
+            }
+            Purpose::Renewal(_) if self.consumer.assignment_lost() => {}
+            Purpose::Renewal(_) => self.events.push(Event::Renewed(out.sent + self.validity)),
+            Purpose::Adoption => self.adoption_committed(failure),
+        }
+    }
+
+    /// Commits what is left before the group is left.
+    ///
+    /// # Errors
+    /// If the coordinator did not take it: what it lacks comes back.
+    pub(super) fn commit_the_rest(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + LAST;
+        loop {
+            self.renew();
+            let dirty = self.tenures.iter().any(|tenure| tenure.dirty && tenure.is_adopted());
+            if !dirty && self.commits.is_idle() {
+                return Ok(());
+            }
+            let lost = self.consumer.assignment_lost();
+            if lost || Instant::now() >= deadline {
+                let why = match self.commits.failure {
+                    Some(code) => code.to_string(),
+                    None if lost => "the partitions were lost".to_owned(),
+                    None => "the coordinator did not answer".to_owned(),
+                };
+                return Err(Error::new(ErrorKind::Unavailable, format!("kafka: the last commit failed: {why}")));
+            }
+            // Whatever is read now is nobody's any more; only the answer counts.
+            drop(self.consumer.poll(Duration::from_millis(10)));
+        }
+    }
+}

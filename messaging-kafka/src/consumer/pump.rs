@@ -1,0 +1,298 @@
+//! [`Pump`]: the thread that owns the client. It drains the client's queue whatever handlers do, commits, and answers the
+//! coordinator; nothing on it ever waits for a handler.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use messaging::{BootClock, Error, ErrorKind, Name, Start, handoff};
+use rdkafka::{
+    Message as _, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    message::BorrowedMessage,
+    types::RDKafkaErrorCode as Code,
+};
+
+use super::{
+    adopt::Adopting,
+    commits::Commits,
+    context::{Context, Rebalance},
+    event::Event,
+    inbox::{Inbox, Letters},
+    resolve::list_of,
+    revoke::Revoking,
+    tenure::{Phase, Tenures},
+};
+use crate::{admin::KafkaAdmin, record};
+
+/// How many messages are drained before everything else has its turn.
+const TURN: usize = 1_024;
+/// While partitions are ours, finished deliveries are looked for this often.
+const GLANCE: Duration = Duration::from_millis(50);
+/// Between the pump and the executor lie at most so many messages of all partitions, and of one at least so many.
+const WAITING_MESSAGES: usize = 65_536;
+const LEAST_MESSAGES: usize = 512;
+const LEAST_BYTES: usize = 256 << 10;
+/// How long leaving the group may take.
+const LEAVING: Duration = Duration::from_secs(5);
+
+/// The thread's state.
+pub(super) struct Pump {
+    pub(super) consumer: BaseConsumer<Context>,
+    pub(super) admin: KafkaAdmin,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) out: handoff::Sender<Event>,
+    /// What goes out next.
+    pub(super) events: Vec<Event>,
+    letters: Letters,
+    pub(super) topics: Vec<Name>,
+    pub(super) start: Start,
+    pub(super) clock: BootClock,
+    /// How long after a renewal was sent the partitions are surely ours.
+    pub(super) validity: Duration,
+    pub(super) tenures: Tenures,
+    pub(super) commits: Commits,
+    pub(super) adopting: Option<Adopting>,
+    pub(super) revoking: Option<Revoking>,
+    /// The log may have been cut away where we read it.
+    check_ranges: bool,
+    prefetch_bytes: usize,
+    failed: bool,
+}
+
+impl Pump {
+    pub(super) fn new(
+        consumer: BaseConsumer<Context>,
+        admin: KafkaAdmin,
+        inbox: Arc<Inbox>,
+        out: handoff::Sender<Event>,
+        topics: Vec<Name>,
+        start: Start,
+    ) -> Self {
+        let config = admin.config();
+        let session = config.session_timeout;
+        let prefetch_bytes = config.prefetch_bytes;
+        Self {
+            consumer,
+            admin,
+            inbox,
+            out,
+            events: Vec::new(),
+            letters: Letters::default(),
+            topics,
+            start,
+            clock: BootClock,
+            validity: session - session / 6,
+            tenures: Tenures::default(),
+            commits: Commits::new(),
+            adopting: None,
+            revoking: None,
+            check_ranges: false,
+            prefetch_bytes,
+            failed: false,
+        }
+    }
+
+    /// Runs until the group was left.
+    pub(super) fn run(mut self) {
+        self.inbox.attend();
+        let inbox = self.inbox.clone();
+        self.consumer.set_nonempty_callback(move || inbox.wake());
+        loop {
+            let more = self.drain();
+            self.hand_over();
+            self.read_letters();
+            self.rebalance();
+            self.renew();
+            if !self.letters.closing {
+                self.adopt();
+            }
+            self.finish_revocation();
+            self.regulate();
+            self.hand_over();
+            if self.letters.close {
+                return self.close();
+            }
+            if !more {
+                std::thread::park_timeout(self.patience());
+            }
+        }
+    }
+
+    /// Takes messages from the client's queue. Answers whether there may be more.
+    fn drain(&mut self) -> bool {
+        let mut activity = self.consumer.context().activity();
+        for _ in 0..TURN {
+            match self.consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => take(&mut self.tenures, &mut self.events, &message),
+                Some(Err(error)) => self.note(&error),
+                None => {
+                    // Either nothing was there, or something that was called back.
+                    let now = self.consumer.context().activity();
+                    if std::mem::replace(&mut activity, now) == now {
+                        return false;
+                    }
+                    if self.consumer.context().has_rebalances() {
+                        return true;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn note(&mut self, error: &KafkaError) {
+        match error {
+            KafkaError::MessageConsumptionFatal(_) if !std::mem::replace(&mut self.failed, true) => {
+                let message = "kafka: the consumer failed for good";
+                self.events.push(Event::Failed(Error::new(ErrorKind::Unavailable, message).with_source(error.clone())));
+            }
+            KafkaError::MessageConsumption(Code::AutoOffsetReset | Code::OffsetOutOfRange) => self.check_ranges = true,
+            KafkaError::MessageConsumption(
+                Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::UnknownTopicOrPartition,
+            ) => tracing::warn!(%error, "reading is refused; trying on"),
+            _ => tracing::debug!(%error, "the consumer reports"),
+        }
+    }
+
+    /// Gives everything that has gathered to the executor.
+    pub(super) fn hand_over(&mut self) {
+        for tenure in self.tenures.iter_mut() {
+            let (messages, bytes) = std::mem::take(&mut tenure.untold);
+            if messages > 0 {
+                tenure.flow.add(messages, bytes);
+            }
+        }
+        self.out.send(&mut self.events);
+    }
+
+    fn read_letters(&mut self) {
+        self.inbox.take(&mut self.letters);
+        for (id, offset) in self.letters.finished.drain(..) {
+            if let Some(tenure) = self.tenures.get_mut(id) {
+                tenure.progress.finish(offset);
+                tenure.dirty = true;
+            }
+        }
+        let mut unasked = Vec::new();
+        for id in self.letters.released.drain(..) {
+            if let Some(tenure) = self.tenures.get_mut(id) {
+                if tenure.is_held() {
+                    tenure.paused = true;
+                    unasked.push((tenure.topic.to_string(), tenure.partition));
+                }
+                tenure.phase = Phase::Drained;
+            }
+        }
+        if !unasked.is_empty() {
+            self.switch(&list_of(&unasked), true);
+        }
+    }
+
+    /// Takes note of what the coordinator has decided.
+    fn rebalance(&mut self) {
+        for rebalance in self.consumer.context().take_rebalances() {
+            match rebalance {
+                Rebalance::Assigned(places) => {
+                    for (topic, partition) in places {
+                        let topic = self.topics.iter().find(|known| known.as_str() == topic).cloned();
+                        if let Some(topic) = topic {
+                            self.tenures.insert(topic, partition);
+                        }
+                    }
+                }
+                Rebalance::Revoked { partitions, lost } => self.revoke(partitions, lost),
+            }
+        }
+        if self.check_ranges && self.tenures.iter().any(super::tenure::Tenure::is_held) {
+            self.check_ranges = !self.skip_what_is_gone();
+        }
+    }
+
+    /// Stops fetching what the executor has enough of, and goes on where there is room again.
+    fn regulate(&mut self) {
+        let count = self.tenures.len().max(1);
+        let messages = (WAITING_MESSAGES / count).max(LEAST_MESSAGES);
+        let bytes = (self.prefetch_bytes / count).max(LEAST_BYTES);
+        let (mut pause, mut resume) = (Vec::new(), Vec::new());
+        for tenure in self.tenures.iter_mut().filter(|tenure| tenure.is_held()) {
+            let place = || (tenure.topic.to_string(), tenure.partition);
+            if !tenure.paused && tenure.flow.exceeds(messages, bytes) {
+                pause.push(place());
+                tenure.paused = true;
+            } else if tenure.paused && !tenure.flow.exceeds(messages / 4, bytes / 4) {
+                resume.push(place());
+                tenure.paused = false;
+            }
+            tenure.flow.paused.store(tenure.paused, Ordering::Relaxed);
+        }
+        if !pause.is_empty() {
+            self.switch(&list_of(&pause), true);
+        }
+        if !resume.is_empty() {
+            self.switch(&list_of(&resume), false);
+        }
+    }
+
+    /// Pauses or resumes fetching.
+    pub(super) fn switch(&self, partitions: &TopicPartitionList, pause: bool) {
+        let done = if pause { self.consumer.pause(partitions) } else { self.consumer.resume(partitions) };
+        if let Err(error) = done {
+            tracing::warn!(%error, pause, "the client did not pause or resume");
+        }
+    }
+
+    /// Whether the executor wants to leave the group.
+    pub(super) fn is_closing(&self) -> bool {
+        self.letters.close
+    }
+
+    /// How long nothing needs to be done.
+    fn patience(&self) -> Duration {
+        let now = Instant::now();
+        let due = self.tenures.iter().filter_map(|tenure| match tenure.phase {
+            Phase::Adopting { at } => Some(at.saturating_duration_since(now)),
+            _ => None,
+        });
+        let most = if self.tenures.len() > 0 { GLANCE } else { Duration::from_secs(1) };
+        due.min().unwrap_or(most).min(most).max(Duration::from_millis(1))
+    }
+
+    /// Commits the last of it and leaves the group.
+    fn close(mut self) {
+        let committed = self.commit_the_rest();
+        self.consumer.context().close();
+        if let Some(revoking) = self.revoking.take() {
+            self.unassign(&revoking.partitions);
+        }
+        let Self { consumer, out, .. } = self;
+        // Leaving waits for the coordinator, without a limit of its own.
+        let (left, has_left) = std::sync::mpsc::channel();
+        let leave = move || {
+            drop(consumer);
+            let _ = left.send(());
+        };
+        let in_time = match std::thread::Builder::new().name("kafka-leave".to_owned()).spawn(leave) {
+            Ok(_) => has_left.recv_timeout(LEAVING).is_ok(),
+            Err(_) => false,
+        };
+        let left_late = || Error::new(ErrorKind::Timeout, "kafka: leaving the group took too long");
+        let left = if in_time { Ok(()) } else { Err(left_late()) };
+        out.send_one(Event::Closed(committed.and(left)));
+    }
+}
+
+/// Turns a message into an event, unless its partition is not the executor's, or it is finished.
+fn take(tenures: &mut Tenures, events: &mut Vec<Event>, message: &BorrowedMessage<'_>) {
+    let Ok(offset) = u64::try_from(message.offset()) else { return };
+    let Some(tenure) = tenures.find_mut(message.topic(), message.partition()) else { return };
+    if !tenure.is_held() || !tenure.progress.deliver(offset) {
+        return;
+    }
+    let read = record::read(&tenure.topic, message);
+    tenure.untold.0 += 1;
+    tenure.untold.1 += read.weight();
+    events.push(Event::Message { slot: tenure.id.slot, offset, message: Arc::new(read) });
+}

@@ -1,0 +1,127 @@
+//! Reading without joining: a group's progress, and messages at a position.
+
+use std::time::{Duration, Instant};
+
+use messaging::{Delivery, Error, ErrorKind, GroupProgress, Name, Position};
+use rdkafka::{
+    Message as _, Offset, TopicPartitionList,
+    client::ClientContext,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::KafkaError,
+};
+
+use crate::{
+    admin::KafkaAdmin,
+    consumer::{committed, ranges},
+    error::{from_creation, from_kafka},
+    log,
+    progress::Progress,
+    record,
+};
+
+/// A consumer that belongs to no group's membership.
+struct Onlooker;
+
+impl ClientContext for Onlooker {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log::line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        log::client_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Onlooker {}
+
+fn onlooker(admin: &KafkaAdmin, group: &str) -> Result<BaseConsumer<Onlooker>, Error> {
+    let mut config = admin.config().consumer(group);
+    // Nothing ever joins, and nothing is left behind.
+    config.remove("group.instance.id");
+    config.create_with_context(Onlooker).map_err(from_creation)
+}
+
+fn places(admin: &KafkaAdmin, topic: &str) -> Result<Vec<(String, i32)>, Error> {
+    let Some((count, _)) = admin.partitions_of(topic)? else {
+        return Err(Error::new(ErrorKind::Config, format!("topic {topic:?} does not exist")));
+    };
+    Ok((0..count.cast_signed()).map(|partition| (topic.to_owned(), partition)).collect())
+}
+
+/// How far a group is on a topic, a row for each partition.
+pub(crate) fn progress(admin: &KafkaAdmin, group: &str, topic: &Name) -> Result<Vec<GroupProgress>, Error> {
+    let limit = admin.config().connect_timeout;
+    let consumer = onlooker(admin, group)?;
+    let places = places(admin, topic)?;
+    let committed = committed(&consumer, &places, limit)?;
+    let ranges = ranges(&consumer, &places, limit)?;
+    let rows = places.iter().filter_map(|place| {
+        let (low, high) = *ranges.get(place)?;
+        let partition = place.1.unsigned_abs();
+        let Some(committed) = committed.get(place) else {
+            return Some(GroupProgress::new(topic.clone(), partition, None, high - low));
+        };
+        let finished = committed.mark.iter().flat_map(|mark| mark.finished(committed.offset));
+        let progress = Progress::new(committed.offset, finished);
+        let watermark = committed.offset.checked_sub(1).map(Position::new);
+        let lag = progress.unfinished(low, high).iter().map(|(_, count)| count).sum();
+        Some(GroupProgress::new(topic.clone(), partition, watermark, lag))
+    });
+    Ok(rows.collect())
+}
+
+/// Up to `limit` messages of a partition, from the first at or after a position that is still there.
+pub(crate) fn browse(
+    admin: &KafkaAdmin,
+    topic: &Name,
+    partition: u32,
+    from: Position,
+    limit: usize,
+) -> Result<Vec<Delivery>, Error> {
+    let doing = "reading a partition";
+    let deadline = Instant::now() + admin.config().connect_timeout;
+    let consumer = onlooker(admin, "messaging-browse")?;
+    let place = places(admin, topic)?.into_iter().find(|(_, number)| number.unsigned_abs() == partition);
+    let Some(place) = place else {
+        return Err(Error::new(ErrorKind::Config, format!("topic {topic:?} has no partition {partition}")));
+    };
+    let ends = ranges(&consumer, std::slice::from_ref(&place), admin.config().connect_timeout)?;
+    let (low, high) = ends.get(&place).copied().unwrap_or_default();
+    let first = from.major.max(low);
+    if first >= high || limit == 0 {
+        return Ok(Vec::new());
+    }
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&place.0, place.1, Offset::Offset(first.cast_signed()))
+        .and_then(|()| consumer.assign(&list))
+        .map_err(|error| from_kafka(doing, error))?;
+    let mut deliveries = Vec::new();
+    // The log may end with records that are no messages: the position tells when it has been read to its end.
+    while deliveries.len() < limit && position(&consumer).is_none_or(|position| position < high) {
+        match consumer.poll(Duration::from_millis(50)) {
+            Some(Ok(record)) if record.offset().unsigned_abs() >= high => break,
+            Some(Ok(record)) => {
+                let mut delivery = Delivery::new(record::read(topic, &record));
+                delivery.partition = partition;
+                delivery.position = Position::new(record.offset().unsigned_abs());
+                delivery.epoch = 0;
+                deliveries.push(delivery);
+            }
+            Some(Err(error)) => tracing::debug!(%error, "browsing"),
+            None => {}
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::new(ErrorKind::Timeout, format!("kafka: {doing} took too long")));
+        }
+    }
+    Ok(deliveries)
+}
+
+/// The offset after the last message that was read.
+fn position(consumer: &BaseConsumer<Onlooker>) -> Option<u64> {
+    match consumer.position().ok()?.elements().first()?.offset() {
+        Offset::Offset(offset) => Some(offset.unsigned_abs()),
+        _ => None,
+    }
+}

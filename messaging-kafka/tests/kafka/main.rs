@@ -1,0 +1,4 @@
+//! The Kafka backend against a real Apache Kafka.
+
+mod given;
+mod passing;
