@@ -4,8 +4,11 @@ mod promise;
 mod sender;
 mod world;
 
+mod failing;
 mod fidelity;
 mod groups;
+mod handover;
+mod load;
 mod order;
 mod publishing;
 
@@ -93,7 +96,15 @@ fn trials(factory: Arc<dyn Factory>, figures: &AllFigures) -> Vec<Trial> {
 /// Every promise of the suite.
 #[must_use]
 pub fn promises() -> Vec<Promise> {
-    [fidelity::promises(), publishing::promises(), groups::promises(), order::promises()].concat()
+    [
+        fidelity::promises(),
+        publishing::promises(),
+        groups::promises(),
+        order::promises(),
+        handover::promises(),
+        failing::promises(),
+    ]
+    .concat()
 }
 
 /// Runs the test of one promise; answers its result and what was counted.
