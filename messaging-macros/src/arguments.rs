@@ -1,9 +1,10 @@
 //! What stands in an attribute's parentheses: at most one value without a name, then `name = value`, each known and
 //! given once.
 
-use proc_macro2::Span;
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote};
 use syn::{
-    Attribute, Error, Expr, ExprLit, Ident, Lit, LitStr, Meta, Result, Token,
+    Attribute, Error, Expr, ExprLit, Ident, Lit, LitStr, Meta, Result, Token, Type,
     parse::{Parse, ParseStream},
     punctuated::Punctuated,
     spanned::Spanned,
@@ -60,7 +61,7 @@ impl Arguments {
 
     /// The value of this name, if it is given.
     pub(crate) fn optional(&mut self, name: &str) -> Result<Option<Expr>> {
-        match self.position(name).map(|index| self.named.remove(index)) {
+        match self.named.iter().position(|(known, _)| known == name).map(|index| self.named.remove(index)) {
             Some((name, None)) => Err(Error::new(name.span(), format!("expected `{name} = …`"))),
             found => Ok(found.and_then(|(_, value)| value)),
         }
@@ -71,23 +72,12 @@ impl Arguments {
         self.optional(name)?.ok_or_else(|| Error::new(self.span, missing))
     }
 
-    /// Whether this name stands there, without a value.
-    pub(crate) fn flag(&mut self, name: &str) -> Result<Option<Ident>> {
-        match self.position(name).map(|index| self.named.remove(index)) {
-            Some((name, Some(value))) => Err(Error::new(value.span(), format!("`{name}` takes no value"))),
-            found => Ok(found.map(|(name, _)| name)),
-        }
-    }
-
-    /// Those of these names that are given, with their values, in the order they stand there.
-    pub(crate) fn options(&mut self, names: &[&str]) -> Result<Vec<(Ident, Expr)>> {
-        let (options, others) = self.named.drain(..).partition(|(name, _)| names.iter().any(|known| name == known));
+    /// Those of these names that are given, as calls of the methods they are the names of.
+    pub(crate) fn calls(&mut self, methods: &[&str]) -> TokenStream {
+        let is_call = |name: &Ident| methods.iter().any(|method| name == method);
+        let (calls, others): (Vec<_>, _) = self.named.drain(..).partition(|(name, _)| is_call(name));
         self.named = others;
-        let given = |(name, value): (Ident, Option<Expr>)| match value {
-            Some(value) => Ok((name, value)),
-            None => Err(Error::new(name.span(), format!("expected `{name} = …`"))),
-        };
-        Vec::into_iter(options).map(given).collect()
+        calls.into_iter().map(|(method, value)| quote!(.#method(#value))).collect()
     }
 
     /// Refuses what was not taken; `known` is what there is.
@@ -98,19 +88,14 @@ impl Arguments {
         match self.named.first() {
             None => Ok(()),
             Some((name, _)) => {
-                let known: Vec<String> = known.concat().iter().map(|known| format!("`{known}`")).collect();
-                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                Err(Error::new(name.span(), format!("there is no option `{name}` here; there are: {known}")))
+                let known = known.concat().join("`, `");
+                Err(Error::new(name.span(), format!("there is no option `{name}` here; there are `{known}`")))
             }
         }
     }
 
     fn is_empty(&self) -> bool {
         self.positional.is_none() && self.named.is_empty()
-    }
-
-    fn position(&self, name: &str) -> Option<usize> {
-        self.named.iter().position(|(known, _)| known == name)
     }
 }
 
@@ -128,7 +113,13 @@ impl Parse for Argument {
         if named {
             let name = input.parse()?;
             input.parse::<Token![=]>()?;
-            return Ok(Self::Named(name, Some(input.parse()?)));
+            // A type need not read as an expression: `state = Shop<Postgres>`.
+            let value = if name == "state" {
+                Expr::Verbatim(input.parse::<Type>()?.into_token_stream())
+            } else {
+                input.parse()?
+            };
+            return Ok(Self::Named(name, Some(value)));
         }
         if alone {
             return Ok(Self::Named(input.parse()?, None));

@@ -3,8 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, Error, Expr, FnArg, Ident, ImplItem, ItemImpl, ReceiverKind, Result, Signature, parse_quote,
-    spanned::Spanned,
+    Attribute, Error, Expr, Ident, ImplItem, ImplItemFn, ItemImpl, ReceiverKind, Result, parse_quote, spanned::Spanned,
 };
 
 use crate::{
@@ -26,18 +25,21 @@ const ROUTER_OPTIONS: &[&str] = &[
     "revoke_drain",
 ];
 
-/// The impl block, without the attributes that were for the macro, and what they said.
+/// Options that are methods of a route.
+pub(crate) const ROUTE_OPTIONS: &[&str] = &["failure_policy", "spawned"];
+
+/// What an impl block and the attributes in it say.
 pub(crate) struct Consumer {
     group: Expr,
     topics: Vec<Expr>,
-    options: Vec<(Ident, Expr)>,
+    options: TokenStream,
     methods: Vec<Method>,
 }
 
 struct Method {
     conditions: Vec<Attribute>,
     matches: Matches,
-    route_options: RouteOptions,
+    options: TokenStream,
     signature: HandlerSignature,
 }
 
@@ -47,18 +49,19 @@ enum Matches {
 }
 
 impl Consumer {
-    /// Reads the block and takes the macro's attributes off its methods, also if it answers an error.
-    pub(crate) fn parse(arguments: Arguments, block: &mut ItemImpl) -> Result<Self> {
-        let mut errors = Errors::default();
-        let methods: Vec<Method> =
-            block.items.iter_mut().filter_map(|item| errors.keep(Method::parse(item))).flatten().collect();
-        errors.keep(check_block(block, &methods));
-        errors.keep(check_twice(&methods));
-        let consumer = errors.keep(Self::header(arguments, methods));
-        errors.or(consumer)
-    }
-
-    fn header(mut arguments: Arguments, methods: Vec<Method>) -> Result<Self> {
+    /// Reads the block, and takes the macro's attributes off its methods before anything can be wrong.
+    pub(crate) fn parse(mut arguments: Arguments, block: &mut ItemImpl) -> Result<Self> {
+        let handlers: Vec<_> = block.items.iter_mut().filter_map(take_attributes).collect();
+        if let Some((path, _)) = &block.trait_ {
+            let message = "`#[consumer]` stands on an `impl` block of the type itself, not of a trait";
+            return Err(Error::new(path.span(), message));
+        }
+        if handlers.is_empty() {
+            let message = r#"a consumer needs a method with `#[on_event("…")]`"#;
+            return Err(Error::new(block.self_ty.span(), message));
+        }
+        let methods = handlers.iter().map(|(ours, method)| Method::parse(ours, method)).collect::<Result<Vec<_>>>()?;
+        check_twice(&methods)?;
         let group = arguments.positional(&format!("the group is missing: {EXAMPLE}"))?;
         let group = name("group", group)?;
         let topics = match arguments.optional("topics")? {
@@ -71,7 +74,7 @@ impl Consumer {
         if topics.is_empty() && methods.iter().any(|method| matches!(method.matches, Matches::Event(_))) {
             return Err(Error::new(arguments.span(), format!("`topics = [\"…\"]` is missing: {EXAMPLE}")));
         }
-        let options = arguments.options(ROUTER_OPTIONS)?;
+        let options = arguments.calls(ROUTER_OPTIONS);
         arguments.finish(&[&["topics"], ROUTER_OPTIONS])?;
         Ok(Self { group, topics, options, methods })
     }
@@ -80,12 +83,14 @@ impl Consumer {
     pub(crate) fn expand(self, block: &ItemImpl) -> TokenStream {
         let Self { group, topics, options, methods } = self;
         let mut generics = block.generics.clone();
-        generics.make_where_clause().predicates.push(parse_quote!(Self: Send + Sync + 'static));
+        generics
+            .make_where_clause()
+            .predicates
+            .push(parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static));
         let (impl_generics, _, bounds) = generics.split_for_impl();
         let class = &block.self_ty;
         let handlers = methods.iter().map(Method::handler);
         let routes = methods.iter().map(Method::route);
-        let options = options.iter().map(|(option, value)| quote!(.#option(#value)));
         quote! {
             #[automatically_derived]
             impl #impl_generics #class #bounds {
@@ -99,7 +104,7 @@ impl Consumer {
                 #[allow(dead_code)]
                 pub fn shared_router(self: ::std::sync::Arc<Self>) -> ::messaging::Router {
                     let router = ::messaging::Router::<Self>::new(::messaging::Name::from_static(#group))
-                        #(.topic(::messaging::Name::from_static(#topics)))* #(#options)*;
+                        #(.topic(::messaging::Name::from_static(#topics)))* #options;
                     #(#routes)*
                     router.with_shared_state(self)
                 }
@@ -118,33 +123,33 @@ impl Consumer {
 }
 
 impl Method {
-    /// The handler that an item is, if it is one.
-    fn parse(item: &mut ImplItem) -> Result<Option<Self>> {
-        let ImplItem::Fn(method) = item else { return Ok(None) };
-        let (mut ours, others) = std::mem::take(&mut method.attrs).into_iter().partition::<Vec<_>, _>(is_ours);
-        method.attrs = others;
-        let Some(attribute) = ours.pop() else { return Ok(None) };
-        if ours.pop().is_some() {
+    fn parse(ours: &[Attribute], method: &ImplItemFn) -> Result<Self> {
+        let [attribute] = ours else {
             let message = "a method handles one thing; let two methods call a third";
-            return Err(Error::new(attribute.span(), message));
-        }
-        let mut arguments = Arguments::of(&attribute)?;
-        let (matches, own) = if is(&attribute, "on_event") {
+            return Err(Error::new(method.sig.ident.span(), message));
+        };
+        let mut arguments = Arguments::of(attribute)?;
+        let (matches, own) = if is(attribute, "on_event") {
             let event = arguments.positional(r#"which event? `#[on_event("orders.created")]`"#)?;
             (Matches::Event(name("event name", event)?), &[] as &[&str])
         } else {
             let topic = arguments.required("topic", r#"which topic? `#[on_message(topic = "orders")]`"#)?;
             (Matches::Message(name("topic", topic)?), &["topic"] as &[&str])
         };
-        let route_options = RouteOptions::parse(&mut arguments)?;
-        arguments.finish(&[own, RouteOptions::NAMES])?;
-        check_receiver(&method.sig)?;
-        Ok(Some(Self {
-            conditions: conditions(&method.attrs).cloned().collect(),
-            matches,
-            route_options,
-            signature: HandlerSignature::parse(&method.sig, 1)?,
-        }))
+        let options = arguments.calls(ROUTE_OPTIONS);
+        arguments.finish(&[own, ROUTE_OPTIONS])?;
+        match method.sig.receiver() {
+            None => {
+                let message = "a handler of a consumer takes `&self`; others are `#[message_handler]`s";
+                return Err(Error::new(method.sig.ident.span(), message));
+            }
+            Some(receiver) if !matches!(receiver.kind, ReceiverKind::Reference(_, _, None)) => {
+                return Err(Error::new(receiver.span(), "handlers run at once and share the value: take `&self`"));
+            }
+            Some(_) => {}
+        }
+        let conditions = conditions(&method.attrs).cloned().collect();
+        Ok(Self { conditions, matches, options, signature: HandlerSignature::parse(&method.sig, 1)? })
     }
 
     fn handler_ident(&self) -> Ident {
@@ -172,7 +177,7 @@ impl Method {
     }
 
     fn route(&self) -> TokenStream {
-        let Self { conditions, route_options, signature, .. } = self;
+        let Self { conditions, options, signature, .. } = self;
         let handler = self.handler_ident();
         let function = quote_spanned!(signature.ident.span()=> Self::#handler);
         let target = match &self.matches {
@@ -184,118 +189,39 @@ impl Method {
         let route = signature.route(&parse_quote!(Self), &before, &target, &function);
         quote! {
             #(#conditions)*
-            let router = router.route(#route #route_options);
+            let router = router.route(#route #options);
         }
     }
 }
 
-/// Options that are methods of a route.
-pub(crate) struct RouteOptions {
-    failure_policy: Option<Expr>,
-    spawned: Option<Ident>,
-}
-
-impl RouteOptions {
-    pub(crate) const NAMES: &[&str] = &["failure_policy", "spawned"];
-
-    pub(crate) fn parse(arguments: &mut Arguments) -> Result<Self> {
-        Ok(Self { failure_policy: arguments.optional("failure_policy")?, spawned: arguments.flag("spawned")? })
-    }
-}
-
-impl quote::ToTokens for RouteOptions {
-    fn to_tokens(&self, tokens: &mut TokenStream) {
-        if let Some(policy) = &self.failure_policy {
-            tokens.extend(quote!(.failure_policy(#policy)));
-        }
-        if let Some(spawned) = &self.spawned {
-            tokens.extend(quote!(.#spawned()));
-        }
-    }
+/// The attributes of a method that are the macro's, with the method, if there are any.
+fn take_attributes(item: &mut ImplItem) -> Option<(Vec<Attribute>, &ImplItemFn)> {
+    let ImplItem::Fn(method) = item else { return None };
+    let ours = |attribute: &Attribute| is(attribute, "on_event") || is(attribute, "on_message");
+    let (ours, others) = std::mem::take(&mut method.attrs).into_iter().partition::<Vec<_>, _>(ours);
+    method.attrs = others;
+    (!ours.is_empty()).then_some((ours, &*method))
 }
 
 fn is(attribute: &Attribute, name: &str) -> bool {
     attribute.path().segments.last().is_some_and(|segment| segment.ident == name)
 }
 
-fn is_ours(attribute: &Attribute) -> bool {
-    is(attribute, "on_event") || is(attribute, "on_message")
-}
-
-fn check_receiver(signature: &Signature) -> Result<()> {
-    match signature.inputs.first() {
-        Some(FnArg::Receiver(receiver)) => match &receiver.kind {
-            ReceiverKind::Reference(_, _, None) => Ok(()),
-            _ => Err(Error::new(receiver.span(), "handlers run at once and share the value: take `&self`")),
-        },
-        _ => Err(Error::new(
-            signature.ident.span(),
-            "a handler of a consumer takes `&self`; others are `#[message_handler]`s",
-        )),
-    }
-}
-
-fn check_block(block: &ItemImpl, methods: &[Method]) -> Result<()> {
-    if let Some((path, _)) = &block.trait_ {
-        return Err(Error::new(
-            path.span(),
-            "`#[consumer]` stands on an `impl` block of the type itself, not of a trait",
-        ));
-    }
-    if methods.is_empty() {
-        return Err(Error::new(block.self_ty.span(), r#"a consumer needs a method with `#[on_event("…")]`"#));
+/// Finds two handlers for one thing where both names are literals; the router finds the others when it is run.
+fn check_twice(methods: &[Method]) -> Result<()> {
+    let handled = |method: &Method| match &method.matches {
+        Matches::Event(name) => literal(name).map(|text| ("event", text.value(), text.span())),
+        Matches::Message(topic) => literal(topic).map(|text| ("topic", text.value(), text.span())),
+    };
+    // Of two with conditions, at most one may exist.
+    let certain: Vec<&Method> = methods.iter().filter(|method| method.conditions.is_empty()).collect();
+    for (index, method) in certain.iter().enumerate() {
+        let Some((kind, name, span)) = handled(method) else { continue };
+        let same = |other: &&&Method| handled(other).is_some_and(|(k, n, _)| k == kind && n == name);
+        if let Some(first) = certain[..index].iter().find(same) {
+            let message = format!("{kind} {name:?} is handled by `{}` already", first.signature.ident);
+            return Err(Error::new(span, message));
+        }
     }
     Ok(())
-}
-
-fn check_twice(methods: &[Method]) -> Result<()> {
-    let handled = |method: &Method| {
-        let (kind, name) = match &method.matches {
-            Matches::Event(name) => ("event", name),
-            Matches::Message(topic) => ("topic", topic),
-        };
-        literal(name).map(|text| (kind, text.value(), text.span()))
-    };
-    let mut errors = Errors::default();
-    for (index, method) in methods.iter().enumerate() {
-        let Some((kind, name, span)) = handled(method) else { continue };
-        let first = methods[..index].iter().find(|other| {
-            // Of two with conditions, at most one may exist.
-            other.conditions.is_empty()
-                && method.conditions.is_empty()
-                && handled(other).is_some_and(|(other_kind, other, _)| other_kind == kind && other == name)
-        });
-        if let Some(first) = first {
-            let message = format!("{kind} {name:?} is handled by `{}` already", first.signature.ident);
-            errors.keep::<()>(Err(Error::new(span, message)));
-        }
-    }
-    errors.or(Some(()))
-}
-
-/// All that is wrong, to be said at once.
-#[derive(Default)]
-struct Errors(Option<Error>);
-
-impl Errors {
-    fn keep<T>(&mut self, result: Result<T>) -> Option<T> {
-        match result {
-            Ok(value) => Some(value),
-            Err(error) => {
-                match &mut self.0 {
-                    Some(errors) => errors.combine(error),
-                    None => self.0 = Some(error),
-                }
-                None
-            }
-        }
-    }
-
-    fn or<T>(self, value: Option<T>) -> Result<T> {
-        match (self.0, value) {
-            (None, Some(value)) => Ok(value),
-            (Some(errors), _) => Err(errors),
-            (None, None) => Err(Error::new(proc_macro2::Span::call_site(), "nothing was read")),
-        }
-    }
 }

@@ -42,7 +42,7 @@ impl EventData {
     pub(crate) fn expand(mut self) -> TokenStream {
         if self.generics.type_params().next().is_some() {
             let bounds = self.generics.make_where_clause();
-            bounds.predicates.push(parse_quote!(Self: ::messaging::__private::Serialize));
+            bounds.predicates.push(parse_quote!(Self: ::messaging::__private::serde::Serialize));
         }
         let Self { ident, generics, name, topic, key } = self;
         let (impl_generics, type_generics, bounds) = generics.split_for_impl();

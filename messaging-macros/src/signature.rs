@@ -1,9 +1,10 @@
 //! The signature of a handler: its arguments, checked one by one, so that an error stands on the argument's type.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, Error, FnArg, Ident, PathArguments, Result, ReturnType, Signature, Type, parse_quote, spanned::Spanned,
+    Attribute, Error, Expr, FnArg, Ident, PathArguments, Result, ReturnType, Signature, Type, parse_quote,
+    spanned::Spanned,
 };
 
 /// As many arguments as `messaging` implements `Handler` for.
@@ -88,12 +89,49 @@ impl HandlerSignature {
         }
     }
 
-    /// The state, if exactly one `State<S>` among the arguments says it.
-    pub(crate) fn state(&self) -> Option<Type> {
+    /// The handler of this function with the state that it runs with: `given`, or that of its only `State<S>`, or else any
+    /// that its arguments can be taken from, of which then only each use of the route can tell.
+    pub(crate) fn placed(&self, given: Option<Expr>, target: &TokenStream) -> Result<Placed> {
         let mut states = self.arguments.iter().filter_map(state_of);
-        let first = states.next()?;
-        states.next().is_none().then_some(first)
+        let first = states.next().filter(|_| states.next().is_none());
+        let known = given.map(|given| syn::parse2(given.into_token_stream())).transpose()?.or(first);
+        let (generics, state, bounds, checks) = match known {
+            Some(state) => (TokenStream::new(), state, TokenStream::new(), TokenStream::new()),
+            None => (quote!(<S>), parse_quote!(S), self.bounds(), self.checks()),
+        };
+        let ident = &self.ident;
+        let route = self.route(&state, &[], target, &quote!(#ident));
+        Ok(Placed { generics, state, bounds, checks, route })
     }
+
+    fn bounds(&self) -> TokenStream {
+        let Self { arguments, resource, .. } = self;
+        let resource = resource.iter();
+        quote! {
+            S: ::core::marker::Send + ::core::marker::Sync + 'static,
+            #(#arguments: ::messaging::FromDelivery<S>,)*
+            #(#resource: ::messaging::Resource<S>,)*
+        }
+    }
+
+    /// Checks what can be said about the arguments without the state.
+    fn checks(&self) -> TokenStream {
+        let arguments = self
+            .arguments
+            .iter()
+            .map(|argument| quote_spanned!(argument.span()=> ::messaging::__private::argument::<#argument, ()>();));
+        quote!(const _: fn() = || { #(#arguments)* };)
+    }
+}
+
+/// A function's route, and what a function around it needs: `fn f #generics () where #bounds`.
+pub(crate) struct Placed {
+    pub(crate) generics: TokenStream,
+    pub(crate) state: Type,
+    pub(crate) bounds: TokenStream,
+    pub(crate) route: TokenStream,
+    /// An item that says what is wrong with the arguments where `bounds` would keep it for those who call.
+    pub(crate) checks: TokenStream,
 }
 
 fn state_of(argument: &Type) -> Option<Type> {

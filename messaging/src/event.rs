@@ -11,6 +11,7 @@ use crate::{
     envelope::{Envelope, EventId, Timestamp},
     error::Error,
     headers::Headers,
+    key::EventKey,
     message::Message,
     name::Name,
 };
@@ -129,6 +130,14 @@ impl<T> Event<T> {
     #[must_use]
     pub fn with_key(mut self, key: impl Into<bytes::Bytes>) -> Self {
         self.edit().key = Some(key.into());
+        self
+    }
+
+    /// With this key instead of the data's, in the bytes that [`EventData`] would give it; without a key if it is `None`.
+    #[must_use]
+    pub fn keyed_by(mut self, key: &impl EventKey) -> Self {
+        let mut bytes = BytesMut::new();
+        self.edit().key = key.write_key(&mut bytes).then(|| bytes.freeze());
         self
     }
 

@@ -30,6 +30,7 @@ mod policy;
 mod publish;
 mod publisher;
 mod router;
+mod sink;
 mod subscription;
 pub mod telemetry;
 mod time;
@@ -58,11 +59,12 @@ pub use router::{
     Attempt, Begun, Cancellation, Ending, Finished, FromDelivery, FromRef, Handler, HandlerFuture, HandlerService,
     IntoOutcome, IntoRouter, Json, Plain, Resource, ResourceContext, Route, Router, Scope, Shared, State, WithResource,
 };
+pub use sink::{EventSink, HasMessaging};
 pub use subscription::{Start, Subscription};
 pub use time::{BootClock, Clock, Tick, TokioClock};
 
 #[cfg(feature = "macros")]
-pub use messaging_macros::{EventData, consumer, on_event, on_message};
+pub use messaging_macros::{EventData, consumer, debug_handler, event, message_handler, on_event, on_message};
 
 /// A future with its type erased, for what is off the hot path.
 pub type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
@@ -74,7 +76,7 @@ pub type Result<T, E = HandlerError> = std::result::Result<T, E>;
 pub mod __private {
     //! What the macros' code needs; not part of the public interface.
     pub use bytes::BytesMut;
-    pub use serde::Serialize;
+    pub use serde;
 
     pub use crate::router::checked;
 

@@ -123,7 +123,7 @@ macro_rules! handlers {
             S: Send + Sync + 'static,
             $($arg: FromDelivery<S>,)*
         {
-            #[allow(non_snake_case, unused_variables)]
+            #[allow(non_snake_case, unused_variables, clippy::redundant_closure_call)]
             fn into_service(
                 self,
                 scope: Arc<Scope<S>>,

@@ -1,0 +1,14 @@
+use messaging::{Json, Result, consumer};
+
+struct Notifications;
+
+#[consumer("notifications", topics = ["order-events"])]
+impl Notifications {
+    #[on_event("orders.created")]
+    async fn on_order_created(&self, _: Json<i64>, order_id: i64) -> Result<()> {
+        drop(order_id);
+        Ok(())
+    }
+}
+
+fn main() {}

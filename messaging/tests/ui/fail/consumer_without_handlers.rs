@@ -1,0 +1,12 @@
+use messaging::{Json, Result, consumer};
+
+struct Notifications;
+
+#[consumer("notifications", topics = ["order-events"])]
+impl Notifications {
+    async fn on_order_created(&self, _: Json<i64>) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+use messaging::{Messaging, Result, event};
+
+struct OrderCompleted {
+    order_id: i64,
+}
+
+#[event("orders.completed", topic = "order-events", key_field = "order_id")]
+async fn complete(messaging: &Messaging, order_id: i64) -> Result<OrderCompleted> {
+    Ok(OrderCompleted { order_id })
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use messaging::{Json, Result, message_handler};
+
+#[message_handler(topic = "orders.created")]
+fn on_order_created(_: Json<i64>) -> Result<()> {
+    Ok(())
+}
+
+fn main() {}

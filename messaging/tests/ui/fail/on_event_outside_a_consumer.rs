@@ -1,0 +1,12 @@
+use messaging::{Json, Result, on_event};
+
+struct Notifications;
+
+impl Notifications {
+    #[on_event("orders.created")]
+    async fn on_order_created(&self, _: Json<i64>) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn main() {}
