@@ -135,7 +135,7 @@ impl State {
         effects: &mut Effects,
     ) -> Poll<Result<(), Error>> {
         let hears = |state: &Self| state.members[member as usize].as_ref().is_some_and(|member| !member.silent);
-        let mut said = false;
+        let mut more = false;
         if hears(self) {
             if let Some(now) = now {
                 self.expire(member, now, effects);
@@ -143,15 +143,14 @@ impl State {
             }
             while let Some(news) = self.members[member as usize].as_mut().and_then(|member| member.news.pop_front()) {
                 self.report(member, news, intake);
-                said = true;
             }
-            said |= self.hand_over(member, intake) > 0;
+            more = self.hand_over(member, intake);
         }
         let Some(state) = &mut self.members[member as usize] else { return Poll::Ready(Err(gone())) };
         if state.crashed {
             return Poll::Ready(Err(gone()));
         }
-        if said {
+        if more {
             return Poll::Ready(Ok(()));
         }
         match &mut state.waker {
@@ -195,10 +194,11 @@ impl State {
         }
     }
 
-    /// Hands over messages of the member's ready partitions in turn, within their credit; answers how many.
-    fn hand_over(&mut self, member: u32, intake: &mut Intake<'_>) -> usize {
+    /// Hands over messages of the member's ready partitions in turn, within their credit; answers whether there is more
+    /// for which there may be credit.
+    fn hand_over(&mut self, member: u32, intake: &mut Intake<'_>) -> bool {
         let Self { members, cursors, topics, .. } = self;
-        let Some(member) = &mut members[member as usize] else { return 0 };
+        let Some(member) = &mut members[member as usize] else { return false };
         let mut moved = 0;
         // How many in a row had no credit.
         let mut blocked = 0;
@@ -209,7 +209,6 @@ impl State {
             let log = &topics[cursor.topic as usize].partitions[cursor.partition as usize].log;
             let credit = intake.credit(handle).min(TURN);
             let to = log.end().min(cursor.next + credit as u64);
-            let before = moved;
             let mut position = cursor.next;
             let settled_below = cursor.progress.ceiling();
             for entry in log.range(cursor.next, to) {
@@ -225,10 +224,10 @@ impl State {
                 blocked = 0;
             } else {
                 member.ready.push_back(id);
-                blocked = if moved == before && credit == 0 { blocked + 1 } else { 0 };
+                blocked = if credit == 0 { blocked + 1 } else { 0 };
             }
         }
-        moved
+        blocked < member.ready.len()
     }
 }
 

@@ -32,9 +32,11 @@ use crate::{
 ///   error from [`poll_fill`](Self::poll_fill) is for good and ends the group's executor.
 pub trait Consumer: Send + 'static {
     /// Hands over what there is, at most each partition's [`credit`](Intake::credit), and what has happened to the
-    /// assignment. `Pending` after registering the waker when there is nothing; cancel-safe by construction.
+    /// assignment; cancel-safe by construction.
     ///
-    /// It is called again after credit has grown, without a wake-up.
+    /// `Pending`, after registering the waker, once nothing more can be handed over for now: also if something just
+    /// was, and if credit is what is missing. It is called again after credit has grown, without a wake-up. `Ready` asks
+    /// to be called again before the executor rests, for one that hands over only so much at a time.
     ///
     /// # Errors
     /// What cannot be healed: the group's executor ends with it.

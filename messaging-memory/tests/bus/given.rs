@@ -1,6 +1,7 @@
 //! Events, recorders and routers that the tests share.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
@@ -8,6 +9,7 @@ use std::{
 
 use messaging::{Event, EventData, FailurePolicy, Fence, HandlerError, Router};
 use messaging_memory::MemoryBroker;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -225,5 +227,36 @@ pub(crate) async fn publish_sequence(bus: &MemoryBroker, keys: i64, sequence: u3
     let orders: Vec<_> = (0..keys).map(|key| order(key, sequence)).collect();
     for outcome in bus.messaging().publish_all(&orders).await.unwrap() {
         outcome.confirmed().unwrap();
+    }
+}
+
+/// What is counted on this thread.
+pub(crate) struct Counters {
+    snapshots: Snapshotter,
+    totals: RefCell<HashMap<String, u64>>,
+    _recorder: metrics::LocalRecorderGuard<'static>,
+}
+
+impl Counters {
+    pub(crate) fn install() -> Self {
+        // The handles that the bus keeps outlive the test's end by a little.
+        let recorder: &'static DebuggingRecorder = Box::leak(Box::default());
+        Self {
+            snapshots: recorder.snapshotter(),
+            totals: RefCell::default(),
+            _recorder: metrics::set_default_local_recorder(recorder),
+        }
+    }
+
+    /// The sum of a counter over its labels.
+    pub(crate) fn total(&self, name: &str) -> u64 {
+        let mut totals = self.totals.borrow_mut();
+        // A snapshot tells what came since the one before.
+        for (key, _, _, value) in self.snapshots.snapshot().into_vec() {
+            if let DebugValue::Counter(count) = value {
+                *totals.entry(key.key().name().to_owned()).or_default() += count;
+            }
+        }
+        totals.get(name).copied().unwrap_or(0)
     }
 }

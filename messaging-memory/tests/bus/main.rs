@@ -5,5 +5,7 @@ mod given;
 mod groups;
 mod ordering;
 mod publishing;
+mod retention;
+mod settled;
 mod stale;
 mod stopping;

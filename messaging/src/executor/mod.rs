@@ -84,6 +84,8 @@ struct State {
     assignments: Assignments,
     /// The last fill brought something, or deliveries have ended since: there may be more.
     may_fill: bool,
+    /// The consumer has more, and nobody will be woken for it.
+    fill_again: bool,
     phase: RunPhase,
     /// Futures to be dropped by whichever worker has them.
     cancels: Vec<EntryId>,

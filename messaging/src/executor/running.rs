@@ -83,6 +83,7 @@ pub(crate) fn start(plan: GroupPlan, setup: GroupSetup) -> Group {
             consumer: setup.consumer,
             assignments: Assignments::new(group.clone()),
             may_fill: true,
+            fill_again: false,
             phase: RunPhase::Running,
             cancels: Vec::new(),
             stop_by: Tick::default(),

@@ -233,7 +233,7 @@ impl Worker {
         }
         let fill_wanted = shared.wakeups.take_fill();
         settle_and_release(state);
-        if fill_wanted || (state.may_fill && state.engine.is_hungry()) {
+        if fill_wanted || state.fill_again || (state.may_fill && state.engine.is_hungry()) {
             again |= self.fill(state, now);
             settle_and_release(state);
         }
@@ -282,11 +282,11 @@ impl Worker {
         self.shared.meter.in_flight.set(in_flight as f64);
         match filled {
             Poll::Ready(Ok(())) => {
-                // Nobody will be woken for what is left: only `Pending` has registered the waker.
-                state.may_fill = true;
-                state.phase == RunPhase::Stopping || state.engine.is_hungry()
+                state.fill_again = true;
+                true
             }
             Poll::Pending => {
+                state.fill_again = false;
                 state.may_fill = false;
                 false
             }
