@@ -4,12 +4,13 @@
 //! more of them than fairness needs; an owner that is not the target is asked to give back, and the target becomes the
 //! owner once it has.
 
+use messaging::assignment::{Plan, Planned};
+
 use crate::{
     bus::State,
     cursor::Cursor,
     effects::Effects,
     members::{Member, News},
-    plan::{Plan, Planned},
 };
 
 impl State {

@@ -45,7 +45,6 @@ mod inspect;
 mod leases;
 mod members;
 mod pending;
-mod plan;
 mod progress;
 mod publisher;
 mod retention;

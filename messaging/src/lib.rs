@@ -5,6 +5,7 @@
 // The macros name this crate by its path, also in its own tests and examples.
 extern crate self as messaging;
 
+pub mod assignment;
 mod broker;
 mod capability;
 pub mod cloudevents;

@@ -1,21 +1,28 @@
-//! [`Plan`]: which member is to have which partition: evenly, and with as few moves as that takes. A pure computation.
+//! [`Plan`]: which member of a group is to have which partition: evenly, and with as few moves as that takes.
+//!
+//! A pure computation, for backends that assign partitions themselves: the same input gives the same plan, so that
+//! members who know the same of each other agree without talking. Topics and members are numbers that the caller chooses;
+//! members are considered in the order in which they are given.
 
 /// One partition to be planned.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Planned {
-    pub(crate) topic: u32,
+pub struct Planned {
+    /// Its topic.
+    pub topic: u32,
     /// Who has it in fact; of partitions that might move, one that returns to its owner is preferred.
-    pub(crate) owner: Option<u32>,
+    pub owner: Option<u32>,
     /// Who is to have it.
-    pub(crate) target: Option<u32>,
+    pub target: Option<u32>,
 }
 
 /// Who may have partitions of which topics, and how many each is to have.
-pub(crate) struct Plan<'a> {
+#[derive(Debug)]
+pub struct Plan<'a> {
     partitions: &'a mut [Planned],
     members: Vec<Share<'a>>,
 }
 
+#[derive(Debug)]
 struct Share<'a> {
     member: u32,
     topics: &'a [u32],
@@ -25,7 +32,10 @@ struct Share<'a> {
 }
 
 impl<'a> Plan<'a> {
-    pub(crate) fn new(partitions: &'a mut [Planned], members: impl IntoIterator<Item = (u32, &'a [u32])>) -> Self {
+    /// Of these partitions and members, each with the topics of which it may have some. A target that is none of the
+    /// members, or may not have the partition, is forgotten.
+    #[must_use]
+    pub fn new(partitions: &'a mut [Planned], members: impl IntoIterator<Item = (u32, &'a [u32])>) -> Self {
         let members = members.into_iter().map(|(member, topics)| Share {
             member,
             topics,
@@ -45,7 +55,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Gives every partition to somebody who may have it, and evens out.
-    pub(crate) fn make(mut self) {
+    pub fn make(mut self) {
         for index in 0..self.partitions.len() {
             let topic = self.partitions[index].topic;
             if self.partitions[index].target.is_none()
@@ -68,7 +78,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Plans a partition for the least loaded of the others, if there is any.
-    pub(crate) fn move_away(mut self, index: usize) {
+    pub fn move_away(mut self, index: usize) {
         let Planned { topic, target, .. } = self.partitions[index];
         if let Some(member) = self.least_loaded(topic, target) {
             self.partitions[index].target = Some(self.members[member].member);
