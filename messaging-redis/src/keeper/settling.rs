@@ -1,0 +1,98 @@
+//! Settling what the executor has finished, and balancing the books of what was lost.
+
+use std::sync::Arc;
+
+use redis::{Pipeline, RedisResult, Value};
+
+use super::{CHUNK, Keeper};
+use crate::{assignment::Assignment, entry, ledger::Lost, scripts, shared::Event};
+
+/// So many ids fit into one call: Lua passes arguments on its stack.
+const IDS: usize = 1_000;
+
+impl Keeper {
+    /// Tells the server what is settled, many at a time, each partition under its lease.
+    pub(super) async fn settle(&mut self) -> RedisResult<()> {
+        if self.shared.to_settle() == 0 {
+            return Ok(());
+        }
+        let owned = self.shared.state.lock().owned.clone();
+        for chunk in owned.chunks(CHUNK) {
+            let mut pipe = Pipeline::with_capacity(chunk.len());
+            let mut taken: Vec<(&Arc<Assignment>, Vec<messaging::Position>, usize)> = Vec::new();
+            for assignment in chunk {
+                let positions = assignment.take_settled();
+                if positions.is_empty() {
+                    continue;
+                }
+                for ids in positions.chunks(IDS) {
+                    let cmd = pipe.add_command(scripts::SETTLE.call(&[&assignment.lease, &*assignment.stream]));
+                    cmd.arg(&self.shared.id).arg(assignment.epoch).arg(self.shared.group.as_str());
+                    for position in ids {
+                        cmd.arg(entry::id(*position));
+                    }
+                }
+                let commands = positions.len().div_ceil(IDS);
+                taken.push((assignment, positions, commands));
+            }
+            let answers = match self.ask(&pipe).await {
+                Ok(answers) => answers,
+                Err(error) => {
+                    // Some may be settled already, which does no harm.
+                    taken.into_iter().for_each(|(assignment, positions, _)| assignment.settle_again(positions));
+                    return Err(error);
+                }
+            };
+            let mut answers = answers.into_iter();
+            for (assignment, positions, commands) in taken {
+                let answers: Vec<Value> = answers.by_ref().take(commands).collect();
+                if answers.iter().any(|answer| *answer == Value::Nil) {
+                    self.shared.settled(positions.len());
+                    self.lose(assignment, "its lease is another's");
+                } else if let Some(Value::ServerError(error)) =
+                    answers.iter().find(|answer| matches!(answer, Value::ServerError(_)))
+                {
+                    assignment.settle_again(positions);
+                    return Err(error.clone().into());
+                } else {
+                    self.shared.settled(positions.len());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports what was trimmed or deleted before it was read.
+    pub(super) async fn balance(&mut self) -> RedisResult<()> {
+        let owned = self.shared.state.lock().owned.clone();
+        for assignment in owned {
+            let (lost, is_long) = {
+                let mut cursor = assignment.cursor.lock();
+                (cursor.ledger.balance(), cursor.ledger.is_long())
+            };
+            if is_long {
+                self.shared.state.lock().look_now = true;
+            }
+            if let Some(lost) = lost {
+                self.report_lost(&assignment, lost).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn report_lost(&mut self, assignment: &Arc<Assignment>, lost: Lost) -> RedisResult<()> {
+        self.shared.tell(Event::Trimmed {
+            topic: assignment.topic.name.clone(),
+            partition: assignment.partition,
+            first: lost.first,
+            count: Some(lost.count),
+        });
+        if self.counts_gaps {
+            return Ok(());
+        }
+        let mut pipe = Pipeline::new();
+        let cmd = pipe.add_command(scripts::RECOUNT.call(&[&assignment.lease, &*assignment.stream]));
+        cmd.arg(&self.shared.id).arg(assignment.epoch).arg(self.shared.group.as_str()).arg(lost.count);
+        self.ask(&pipe).await.map(drop)
+    }
+}
