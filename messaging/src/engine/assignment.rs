@@ -44,7 +44,9 @@ impl<T: Clone, N> Engine<T, N> {
         match &mut state.phase {
             Phase::Assigned => {
                 state.phase = Phase::Revoking { deadline, cancelled: false };
-                self.drop_waiting(partition);
+                if !Bug::IgnoresRevoke.is_on() {
+                    self.drop_waiting(partition);
+                }
                 if self.partitions[partition as usize].running == 0 {
                     self.drained.push(partition);
                 }
@@ -61,7 +63,6 @@ impl<T: Clone, N> Engine<T, N> {
             return;
         }
         state.phase = Phase::Lost;
-        state.tracker.clear_finished();
         self.dirty.retain(|dirty| *dirty != partition);
         self.drained.retain(|drained| *drained != partition);
         self.drop_waiting(partition);
@@ -105,9 +106,6 @@ impl<T: Clone, N> Engine<T, N> {
 
     /// Drops what does not run, and every ticket of it: a stale one would ask for a look in vain.
     fn drop_waiting(&mut self, partition: u32) {
-        if Bug::IgnoresRevoke.is_on() {
-            return;
-        }
         self.partitions[partition as usize].gated.clear();
         self.window.drop_waiting(partition);
         let window = &self.window;

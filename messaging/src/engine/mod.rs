@@ -206,9 +206,7 @@ impl<T: Clone, N> Engine<T, N> {
         let index = entry.partition as usize;
         let state = &mut self.partitions[index];
         state.running -= 1;
-        if std::mem::take(&mut entry.troubled) {
-            state.troubled -= 1;
-        }
+        state.troubled -= u32::from(entry.troubled);
         let give_up = match verdict {
             Verdict::Park { until, counted, note } if state.phase == Phase::Assigned => {
                 entry.note = note;

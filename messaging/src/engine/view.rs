@@ -73,13 +73,13 @@ impl<T: Clone, N> Engine<T, N> {
 impl<T, N> Engine<T, N> {
     /// Whether nothing is held at all, not even by a ticket that has gone stale.
     pub(super) fn is_blank(&self) -> bool {
-        self.window.is_blank()
+        self.window.is_blank(self.limits.in_flight)
             && self.parked.is_empty()
             && self.dirty.is_empty()
             && self.cancels.is_empty()
             && self.drained.is_empty()
             && self.orphans.is_blank()
-            && self.partitions.iter().all(|state| state.phase == Phase::Free)
+            && self.partitions.iter().all(|state| state.phase == Phase::Free && state.gated.is_empty())
     }
 }
 

@@ -346,9 +346,14 @@ impl<T, N> Window<T, N> {
 
 #[cfg(test)]
 impl<T, N> Window<T, N> {
-    /// Whether it is empty, down to its lanes.
-    pub(super) fn is_blank(&self) -> bool {
-        let free = self.entries.iter().all(|entry| entry.state == State::Free && entry.item.is_none());
-        free && self.len == 0 && self.bytes == 0 && self.ready == 0 && self.lanes.is_empty()
+    /// Whether it is empty, down to its lanes, and was never larger than need be.
+    pub(super) fn is_blank(&self, most: usize) -> bool {
+        let is_blank = |entry: &Entry<T, N>| entry.state == State::Free && entry.item.is_none() && entry.note.is_none();
+        self.entries.iter().all(is_blank)
+            && self.entries.len() <= most
+            && self.len == 0
+            && self.bytes == 0
+            && self.ready == 0
+            && self.lanes.is_empty()
     }
 }

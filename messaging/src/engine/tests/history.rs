@@ -192,6 +192,10 @@ impl History {
         assignment.delivered.len() - assignment.delivered.partition_point(|position| position < oldest)
     }
 
+    pub(super) fn is_revoked(&self, log: usize) -> bool {
+        self.assignments.get(&log).is_some_and(|assignment| assignment.revoked)
+    }
+
     /// Whether this start is of an assignment that is gone.
     pub(super) fn is_lost(&self, start: &Started) -> bool {
         self.assignments.get(&start.log).is_none_or(|ours| ours.epoch != start.epoch)

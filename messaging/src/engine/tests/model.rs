@@ -255,12 +255,12 @@ impl Model {
                 self.cancels.extend(running.map(|item| item.seq));
             }
         }
-        let slack = (self.limits.in_flight.min(self.limits.span) / 16).max(1) as u64;
         for at in 0..self.items.len() {
             let Stage::Parked(until) = self.items[at].stage else { continue };
             let still = parked.contains(&(self.items[at].message, until));
             let crowds = self.crowds(at);
-            let (item, pushed) = (&mut self.items[at], self.pushed);
+            let overdue = self.crowding_is_overdue(at);
+            let item = &mut self.items[at];
             if until <= now {
                 assert!(!still, "{:?} is due since {until:?}, now {now:?}", item.message);
                 item.stage = Stage::Idle;
@@ -268,11 +268,8 @@ impl Model {
                 assert!(crowds, "{:?} is woken at {now:?}, due {until:?}", item.message);
                 item.crowded = true;
                 item.stage = Stage::Idle;
-            } else if crowds {
-                let since = *item.crowded_since.get_or_insert(pushed);
-                assert!(pushed < since + slack, "{:?} crowds, and stays parked", item.message);
             } else {
-                item.crowded_since = None;
+                assert!(!overdue, "{:?} crowds, and stays parked", item.message);
             }
         }
     }
@@ -281,6 +278,7 @@ impl Model {
     pub(super) fn settle(&mut self, handle: u32, epoch: u64, finished: &[Position], through: Option<Position>) {
         let assignment = &mut self.assignments[self.by_handle[&handle]];
         assert_eq!(assignment.epoch, epoch);
+        assert!(!finished.is_empty(), "a settlement of nothing");
         assert_eq!(finished, std::mem::take(&mut assignment.unsettled), "in the order of finishing");
         let below = assignment.marks.iter().take_while(|(_, finished)| *finished);
         assert_eq!(through, below.last().map(|(position, _)| *position));
@@ -314,6 +312,15 @@ impl Model {
         let in_log = self.assignments[item.assignment].marks.len() - item.ordinal - 1;
         let half = |bound: usize| bound.div_ceil(2);
         !item.troubled && (in_lane.count() >= half(self.limits.in_flight) || in_log >= half(self.limits.span))
+    }
+
+    /// Whether a sixteenth of a bound was taken in since this head was first seen to crowd.
+    fn crowding_is_overdue(&mut self, at: usize) -> bool {
+        let slack = (self.limits.in_flight.min(self.limits.span) / 16).max(1) as u64;
+        let crowds = matches!(self.items[at].stage, Stage::Parked(_)) && self.crowds(at);
+        let since = crowds.then_some(self.items[at].crowded_since.unwrap_or(self.pushed));
+        self.items[at].crowded_since = since;
+        since.is_some_and(|since| self.pushed >= since + slack)
     }
 
     fn has_orphan(&self, number: u32, position: Position) -> bool {

@@ -213,6 +213,10 @@ fn a_parked_head_that_fills_half_a_bound_is_woken_at_once() {
     engine.advance(ms(1));
     let starts = take(&mut engine);
     assert_eq!((items(&starts), starts[0].crowded), (vec![1], true));
+    // No slot was free: it is handed out once more, and still to be dead-lettered.
+    engine.give_back(starts.into_iter().next().unwrap());
+    let starts = take(&mut engine);
+    assert_eq!((items(&starts), starts[0].crowded), (vec![1], true));
     // Its dead letter cannot be written: it waits again, and now as long as it is told to.
     park(&mut engine, starts[0].id, ms(700_000), false);
     assert_eq!(engine.next_deadline(), Some(ms(700_000)));

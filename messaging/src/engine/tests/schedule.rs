@@ -52,6 +52,10 @@ pub(super) enum Step {
         partition: usize,
         max: usize,
     },
+    /// A delivery comes although the partition was revoked.
+    Late {
+        partition: usize,
+    },
     /// A worker takes what may start.
     Take {
         max: usize,
@@ -104,10 +108,11 @@ pub(super) enum Step {
         partition: usize,
         drain: u64,
     },
-    /// Another instance has the partition, and settles some of it.
+    /// Another instance has the partition, and settles some of it; this one may get it back at once.
     Lose {
         partition: usize,
         settled_by_others: usize,
+        back: bool,
     },
     /// The instance is asked to stop.
     RevokeAll {
@@ -149,6 +154,7 @@ fn steps() -> impl Strategy<Value = Step> {
     let back_off = prop_oneof![4 => 0..20u64, 1 => Just(100_000u64)];
     prop_oneof![
         16 => (any_one.clone(), 1..12usize).prop_map(|(partition, max)| Step::Fill { partition, max }),
+        1 => any_one.clone().prop_map(|partition| Step::Late { partition }),
         16 => (1..8usize).prop_map(|max| Step::Take { max }),
         1 => (1..8usize).prop_map(|max| Step::TakeWithoutGate { max }),
         3 => any_one.clone().prop_map(|which| Step::GiveBack { which }),
@@ -163,8 +169,8 @@ fn steps() -> impl Strategy<Value = Step> {
         4 => any_one.clone().prop_map(|partition| Step::Assign { partition }),
         4 => (any_one.clone(), 0..30u64).prop_map(|(partition, millis)| Step::Renew { partition, millis }),
         2 => (any_one.clone(), 0..20u64).prop_map(|(partition, drain)| Step::Revoke { partition, drain }),
-        3 => (any_one, 0..4usize)
-            .prop_map(|(partition, settled_by_others)| Step::Lose { partition, settled_by_others }),
+        3 => (any_one, 0..3usize, any::<bool>())
+            .prop_map(|(partition, settled_by_others, back)| Step::Lose { partition, settled_by_others, back }),
         1 => (0..20u64).prop_map(|drain| Step::RevokeAll { drain }),
     ]
 }

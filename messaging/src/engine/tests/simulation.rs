@@ -84,6 +84,7 @@ impl Simulation {
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Fill { partition, max } => self.fill(self.log(partition), max),
+            Step::Late { partition } => self.push_late(self.log(partition)),
             Step::Take { max } => self.take(self.gate(), max),
             Step::TakeWithoutGate { max } => self.take(None, max),
             Step::GiveBack { which } => {
@@ -111,7 +112,12 @@ impl Simulation {
             Step::Assign { partition } => self.assign(self.log(partition)),
             Step::Renew { partition, millis } => self.renew(self.log(partition), millis),
             Step::Revoke { partition, drain } => self.revoke(self.log(partition), self.after(drain)),
-            Step::Lose { partition, settled_by_others } => self.lose(self.log(partition), settled_by_others),
+            Step::Lose { partition, settled_by_others, back } => {
+                self.lose(self.log(partition), settled_by_others);
+                if back {
+                    self.assign(self.log(partition));
+                }
+            }
             Step::RevokeAll { drain } => self.revoke_all(self.after(drain)),
         }
     }
@@ -201,6 +207,13 @@ impl Simulation {
         if let Some(model) = &self.model {
             let before = model.bytes() - fetched;
             assert!(fetched == 0 || before < self.limits.bytes, "more bytes are held than the cap and one fetch");
+        }
+    }
+
+    fn push_late(&mut self, log: usize) {
+        let Some(handle) = self.broker.logs[log].handle.filter(|_| self.history.is_revoked(log)) else { return };
+        if let Some(incoming) = self.broker.next(log) {
+            self.engine.push(handle, incoming);
         }
     }
 
@@ -307,13 +320,13 @@ impl Simulation {
         assert_eq!(self.history.drained().next(), None, "nothing of this log runs, and it is not released");
     }
 
-    pub(super) fn check(&self) {
+    pub(super) fn check(&mut self) {
         for out in &self.out {
             assert!(self.engine.is_running(out.start.id), "{:?} is out, and does not run", out.started);
             let item = (!self.history.is_lost(&out.started)).then_some(&out.start.item);
             assert_eq!(self.engine.item(out.start.id), item, "an item is to be had unless its partition is lost");
         }
-        if let Some(model) = &self.model {
+        if let Some(model) = &mut self.model {
             model.check(&self.engine);
             for handle in self.broker.logs.iter().filter_map(|log| log.handle) {
                 assert_eq!(self.engine.credit(handle), model.credit(handle), "credit");

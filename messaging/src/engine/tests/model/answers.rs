@@ -8,7 +8,7 @@ use crate::{
 
 impl Model {
     /// Holds what can be asked of the engine against what is.
-    pub(in crate::engine::tests) fn check(&self, engine: &Engine<Message, u32>) {
+    pub(in crate::engine::tests) fn check(&mut self, engine: &Engine<Message, u32>) {
         let len = self.items.len();
         assert_eq!(engine.in_flight(), len, "in flight");
         assert_eq!(engine.ready(), self.ready(), "ready");
@@ -32,6 +32,8 @@ impl Model {
         assert_eq!(told, running, "running");
         // To see what crowds, it may want to be looked at whenever it has taken something in.
         let (told, due) = (engine.next_deadline(), self.next_deadline());
+        let overdue = (0..len).any(|at| self.crowding_is_overdue(at));
+        assert!(!overdue || told == Some(Tick::default()), "a head crowds, and no look is wanted before {told:?}");
         let crowding = told == Some(Tick::default()) && !parked.is_empty() && self.pushed > self.looked_at;
         assert!(told == due || crowding, "wants a look at {told:?}, and not {due:?}");
     }
