@@ -148,6 +148,10 @@ impl State {
                 member.clear_handle(handle);
             }
         }
+        // A new owner has nothing to do with what is buried.
+        let buried = std::mem::take(&mut state.buried).len() as u64;
+        self.pending -= buried;
+        effects.settled(buried > 0 && self.pending == 0);
         self.lose_what_is_gone(cursor, effects);
         let state = &mut self.cursors[cursor as usize];
         state.next = state.progress.floor();

@@ -90,7 +90,7 @@ impl Consumer for MemoryConsumer {
         self.bus.with(|state, effects| {
             if let Some(cursor) = state.held(self.member, settlement.partition, settlement.epoch) {
                 let positions = settlement.finished.iter().map(|position| position.major);
-                state.settle(cursor, positions, None, effects);
+                state.settle(cursor, positions, effects);
             }
         });
     }
@@ -267,7 +267,7 @@ impl DeadLetterSink for Sink {
                 let topic = state.topic(&letter.topic);
                 state.append(topic, letter.clone(), effects);
                 let reason = DeadLetter::read(&letter).map(|letter| letter.error).unwrap_or_default();
-                state.settle(cursor, [position.major], Some(&reason), effects);
+                state.bury(cursor, position.major, &reason, effects);
             }
             Ok(fault)
         })?;

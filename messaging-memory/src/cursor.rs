@@ -29,6 +29,8 @@ pub(crate) struct Cursor {
     pub(crate) next: u64,
     /// A message that arrives makes the cursor ready, and wakes its owner.
     pub(crate) listening: bool,
+    /// Positions that are settled by a dead letter, of which the owner has not said yet that it is done with them.
+    pub(crate) buried: Vec<u64>,
     /// Positions that retention took before the group got them, not reported yet.
     pub(crate) lost: Vec<Range<u64>>,
 }
@@ -58,14 +60,23 @@ impl Cursor {
             revoking: false,
             next: floor,
             listening: false,
+            buried: Vec::new(),
             lost: lost.into_iter().collect(),
         }
     }
 
-    /// How many messages of the log are not settled, and of those, how many an instance has.
+    /// How many messages of the log are not done with, and of those, how many an instance has.
     pub(crate) fn pending(&self, log: &Log) -> (u64, u64) {
         let unsettled = |to: u64| to.saturating_sub(self.progress.floor()) - self.settled_beyond(to);
-        (unsettled(log.end()), unsettled(self.next))
+        let buried = self.buried.len() as u64;
+        (unsettled(log.end()) + buried, unsettled(self.next) + buried)
+    }
+
+    /// The owner is done with a position; answers whether that was dead-lettered before.
+    #[inline]
+    pub(crate) fn done_with_buried(&mut self, position: u64) -> bool {
+        let index = self.buried.iter().position(|buried| *buried == position);
+        index.map(|index| self.buried.swap_remove(index)).is_some()
     }
 
     /// Notes that positions are gone before the group got them.

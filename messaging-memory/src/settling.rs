@@ -35,27 +35,35 @@ struct Waiter {
 }
 
 impl Waiting {
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(crate) fn remove(&mut self, position: u64) -> Option<Waited> {
         if self.0.is_empty() { None } else { self.0.remove(&position) }
     }
 
-    /// One group has settled a position; answers who waited for it if it was the last.
-    fn settled(&mut self, position: u64, dead: Option<&str>) -> Option<(u64, usize, Settled)> {
-        let waited = self.0.get_mut(&position)?;
+    /// One group, whose cursor was `born` at that position, has settled another; the last one's answer is told.
+    #[inline]
+    fn settled(
+        &mut self,
+        position: u64,
+        born: u64,
+        dead: Option<&str>,
+        settling: &mut Settling,
+        effects: &mut Effects,
+    ) {
+        // A group that came after the message is not waited for.
+        if self.0.is_empty() || position < born {
+            return;
+        }
+        let Some(waited) = self.0.get_mut(&position) else { return };
         waited.groups -= 1;
         if let Some(reason) = dead {
             waited.dead.get_or_insert_with(|| reason.to_owned());
         }
-        if waited.groups > 0 {
-            return None;
+        if waited.groups == 0
+            && let Some(Waited { batch, index, dead, .. }) = self.0.remove(&position)
+        {
+            let settled = dead.map_or(Settled::Handled, Settled::DeadLettered);
+            settling.answer(batch, index, Outcome::Settled(settled), effects);
         }
-        let Waited { batch, index, dead, .. } = self.0.remove(&position)?;
-        Some((batch, index, dead.map_or(Settled::Handled, Settled::DeadLettered)))
     }
 }
 
@@ -106,31 +114,31 @@ impl State {
         }
     }
 
+    /// A group has dead-lettered a position: settled, and pending until its owner is done with it.
+    pub(crate) fn bury(&mut self, cursor: u32, position: u64, reason: &str, effects: &mut Effects) {
+        let Self { cursors, topics, settling, .. } = self;
+        let cursor = &mut cursors[cursor as usize];
+        if cursor.progress.settle(position) {
+            cursor.buried.push(position);
+            let partition = &mut topics[cursor.topic as usize].partitions[cursor.partition as usize];
+            partition.waiting.settled(position, cursor.born, Some(reason), settling, effects);
+        }
+    }
+
     /// A group has settled positions of a partition.
     #[inline]
-    pub(crate) fn settle(
-        &mut self,
-        cursor: u32,
-        positions: impl IntoIterator<Item = u64>,
-        dead: Option<&str>,
-        effects: &mut Effects,
-    ) {
+    pub(crate) fn settle(&mut self, cursor: u32, positions: impl IntoIterator<Item = u64>, effects: &mut Effects) {
         let Self { cursors, topics, settling, pending, settings, .. } = self;
         let cursor = &mut cursors[cursor as usize];
         let (topic, number) = (cursor.topic, cursor.partition);
         let partition = &mut topics[topic as usize].partitions[number as usize];
         let before = *pending;
         for position in positions {
-            if !cursor.progress.settle(position) {
-                continue;
-            }
-            *pending -= 1;
-            // A group that came after the message is not waited for.
-            if !partition.waiting.is_empty()
-                && position >= cursor.born
-                && let Some((batch, index, settled)) = partition.waiting.settled(position, dead)
-            {
-                settling.answer(batch, index, Outcome::Settled(settled), effects);
+            if cursor.progress.settle(position) {
+                *pending -= 1;
+                partition.waiting.settled(position, cursor.born, None, settling, effects);
+            } else if cursor.done_with_buried(position) {
+                *pending -= 1;
             }
         }
         effects.settled(*pending == 0 && before > 0);

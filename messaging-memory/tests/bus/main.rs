@@ -3,6 +3,8 @@
 mod failing;
 mod given;
 mod groups;
+mod handlers;
+mod options;
 mod ordering;
 mod publishing;
 mod retention;
