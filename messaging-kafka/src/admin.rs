@@ -23,16 +23,33 @@ use crate::{
     log,
 };
 
-/// The name of a topic's setting for the largest record batch, and the broker's for all topics.
-const BROKER_MAX_BYTES: &str = "message.max.bytes";
-/// What a broker takes as it is shipped.
-const USUAL_MAX_BYTES: usize = 1_048_588;
+/// A broker's setting for the largest batch of records.
+const MAX_BYTES: &str = "message.max.bytes";
+/// A broker's setting for the largest metadata of a commit.
+const MAX_METADATA: &str = "offset.metadata.max.bytes";
+
+/// What the brokers take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of a batch of records, so of a record too.
+    pub(crate) record: usize,
+    /// Bytes of metadata with a commit that we make use of.
+    pub(crate) commit_metadata: usize,
+}
+
+impl Default for Limits {
+    /// A broker as it is shipped.
+    fn default() -> Self {
+        Self { record: 1_048_588, commit_metadata: crate::mark::MAX_BYTES }
+    }
+}
 
 /// A client that only asks and arranges; clones share it.
 #[derive(Clone)]
 pub(crate) struct KafkaAdmin {
     config: Arc<KafkaConfig>,
     client: Arc<AdminClient<Quiet>>,
+    limits: Limits,
 }
 
 /// Logs as the other clients do.
@@ -51,15 +68,19 @@ impl ClientContext for Quiet {
 impl KafkaAdmin {
     pub(crate) fn new(config: KafkaConfig) -> Result<Self, Error> {
         let client = config.client().create_with_context(Quiet).map_err(from_creation)?;
-        Ok(Self { config: Arc::new(config), client: Arc::new(client) })
+        Ok(Self { config: Arc::new(config), client: Arc::new(client), limits: Limits::default() })
     }
 
     pub(crate) fn config(&self) -> &KafkaConfig {
         &self.config
     }
 
-    /// Waits for the first answer of any broker, and asks it for the largest message it takes.
-    pub(crate) fn connect(&self) -> Result<usize, Error> {
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Waits for the first answer of any broker, and asks it for its limits.
+    pub(crate) fn connect(&mut self) -> Result<(), Error> {
         let servers = &self.config.bootstrap_servers;
         let deadline = self.config.connect_timeout;
         let metadata = self
@@ -69,12 +90,14 @@ impl KafkaAdmin {
             .map_err(|error| from_kafka(&format!("connecting to {servers} within {deadline:?}"), error))?;
         let broker = ResourceSpecifier::Broker(metadata.orig_broker_id());
         let asked = self.client.describe_configs([&broker], &self.options());
-        let described = futures::executor::block_on(asked).unwrap_or_default();
-        let told = described.into_iter().flatten().find_map(|resource| {
-            resource.get(BROKER_MAX_BYTES).and_then(|entry| entry.value.as_deref()?.parse::<usize>().ok())
-        });
-        // Without the right to ask, the usual limit is the best guess; a refusal by the broker is told in any case.
-        Ok(told.unwrap_or(USUAL_MAX_BYTES))
+        // Without the right to ask, the usual limits are the best guess; a refusal by the broker is told in any case.
+        for resource in futures::executor::block_on(asked).unwrap_or_default().into_iter().flatten() {
+            let told = |name| resource.get(name).and_then(|entry| entry.value.as_deref()?.parse::<usize>().ok());
+            self.limits.record = told(MAX_BYTES).unwrap_or(self.limits.record);
+            self.limits.commit_metadata =
+                told(MAX_METADATA).map_or(crate::mark::MAX_BYTES, |most| most.min(crate::mark::MAX_BYTES));
+        }
+        Ok(())
     }
 
     /// How many partitions a topic has, and which have a leader; `None` if there is no such topic.

@@ -47,13 +47,13 @@ impl KafkaBroker {
     /// [`ErrorKind::Unavailable`](messaging::ErrorKind::Unavailable) or
     /// [`Timeout`](messaging::ErrorKind::Timeout) if no broker answers within the connect timeout.
     pub async fn connect(config: KafkaConfig) -> Result<Self, Error> {
-        let (admin, max_bytes) = blocking(move || {
-            let admin = KafkaAdmin::new(config)?;
-            let max_bytes = admin.connect()?;
-            Ok((admin, max_bytes))
-        })
-        .await?;
-        let mut capabilities = Capabilities::none(max_bytes.saturating_sub(ROOM_FOR_DEAD_LETTER));
+        let connecting = move || {
+            let mut admin = KafkaAdmin::new(config)?;
+            admin.connect()?;
+            Ok(admin)
+        };
+        let admin = blocking(connecting).await?;
+        let mut capabilities = Capabilities::none(admin.limits().record.saturating_sub(ROOM_FOR_DEAD_LETTER));
         capabilities.durable = true;
         capabilities.retains_history = true;
         capabilities.fencing_token = true;

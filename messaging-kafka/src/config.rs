@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use messaging::{Address, Error, ErrorKind, TopicSpec};
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::ClientConfig;
 
 use crate::refused::check_pass_through;
 
@@ -145,7 +145,7 @@ impl KafkaConfig {
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
             .set("allow.auto.create.topics", "false")
-            .set_log_level(RDKafkaLogLevel::Warning);
+            .set_log_level(crate::log::level());
         for (name, value) in &self.security {
             config.set(*name, value);
         }
@@ -184,6 +184,8 @@ impl KafkaConfig {
             .set("isolation.level", "read_committed")
             // The default of a second lets the local queue run dry long before the next fetch.
             .set("fetch.queue.backoff.ms", "1")
+            // A partition that is taken up or resumed waits until the fetch that is out has ended.
+            .set("fetch.wait.max.ms", "100")
             .set("queued.max.messages.kbytes", (self.prefetch_bytes >> 10).to_string());
         self.pass_through_to(&mut config);
         config

@@ -4,6 +4,15 @@ use rdkafka::{config::RDKafkaLogLevel, error::KafkaError};
 
 const TARGET: &str = "librdkafka";
 
+/// What it is to log at all: everything that its setting `debug` asks for, if somebody listens.
+pub(crate) fn level() -> RDKafkaLogLevel {
+    if tracing::enabled!(target: TARGET, tracing::Level::DEBUG) {
+        RDKafkaLogLevel::Debug
+    } else {
+        RDKafkaLogLevel::Warning
+    }
+}
+
 /// One line of its log. It warns of every lost connection, which heals by itself.
 pub(crate) fn line(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {

@@ -11,7 +11,8 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
 
 const VERSION: &str = "messaging/1";
-/// What a broker takes as it is shipped is 4,096 bytes; one more fails the whole commit.
+/// What is written at most, also where the broker takes more: a broker as it is shipped takes 4,096 bytes, and one more
+/// fails the whole commit.
 pub(crate) const MAX_BYTES: usize = 4_000;
 /// No honest bitmap unpacks to more: a byte for each offset of the longest span.
 const MAX_UNPACKED: u64 = 4 << 20;

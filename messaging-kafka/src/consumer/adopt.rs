@@ -6,10 +6,12 @@ use std::{
 };
 
 use messaging::{Error, Start, Tick};
-use rdkafka::{Offset, TopicPartitionList, consumer::Consumer, types::RDKafkaErrorCode as Code};
+use rdkafka::{
+    Offset, TopicPartitionList, consumer::Consumer, error::KafkaResult, types::RDKafkaErrorCode as Code,
+};
 
 use super::{
-    context::Place,
+    context::{Place, places},
     event::{Assigned, Event, Trimmed},
     inbox::TenureId,
     pump::Pump,
@@ -22,11 +24,26 @@ use crate::{mark::Mark, progress::Progress};
 const QUESTION: Duration = Duration::from_secs(1);
 /// How soon it is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long the client waits to be told where partitions begin. The others stand still until then.
+const ASSIGNING: Duration = Duration::from_millis(1_500);
+
+/// Partitions that the coordinator has assigned; the client waits to be told where each begins.
+pub(super) struct Expected {
+    partitions: TopicPartitionList,
+    since: Instant,
+}
 
 /// Partitions whose first commit is out.
 pub(super) struct Adopting {
     sent: Tick,
     begin: Vec<Beginning>,
+}
+
+impl Adopting {
+    /// A partition is not ours any more, whatever becomes of its first commit.
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.begin.retain(|beginning| beginning.slot != slot);
+    }
 }
 
 /// Where one partition begins.
@@ -62,9 +79,48 @@ pub(super) fn new_epoch(before: Option<u64>) -> u64 {
 }
 
 impl Pump {
+    /// The coordinator has assigned partitions.
+    pub(super) fn expect(&mut self, partitions: TopicPartitionList) {
+        for (topic, partition) in places(&partitions) {
+            if let Some(topic) = self.topics.iter().find(|known| known.as_str() == topic).cloned() {
+                self.tenures.insert(topic, partition);
+            }
+        }
+        self.expected = Some(Expected { partitions, since: Instant::now() });
+    }
+
+    /// Gives the client its answer without knowing where partitions begin: at their end, where next to nothing is read
+    /// until they are positioned.
+    pub(super) fn assign_the_rest(&mut self) {
+        if let Some(expected) = self.expected.take() {
+            self.assign(expected, &[]);
+        }
+    }
+
+    /// Assigns what is expected, those partitions that are known at their beginning.
+    fn assign(&self, mut expected: Expected, begin: &[Beginning]) {
+        let places = places(&expected.partitions);
+        for (topic, partition) in places {
+            let known = begin.iter().find(|beginning| beginning.place.0 == topic && beginning.place.1 == partition);
+            let offset = known.map_or(Offset::End, Beginning::offset);
+            // The partition is in the list, and its offset is one of Kafka's.
+            let _ = expected.partitions.set_partition_offset(&topic, partition, offset);
+        }
+        if let Err(error) = self.consumer.incremental_assign(&expected.partitions) {
+            tracing::warn!(%error, "the client did not take partitions up");
+        }
+    }
+
     /// Begins to take up the partitions that are due.
     pub(super) fn adopt(&mut self) {
         let now = Instant::now();
+        let waits_too_long = self.expected.as_ref().is_some_and(|expected| expected.since.elapsed() > ASSIGNING);
+        if self.is_stopping() || waits_too_long || self.expected.as_ref().is_some_and(|e| e.partitions.count() == 0) {
+            self.assign_the_rest();
+        }
+        if self.is_stopping() {
+            return;
+        }
         let due: Vec<(u32, Place)> = self
             .tenures
             .iter()
@@ -81,7 +137,7 @@ impl Pump {
                 let mut list = TopicPartitionList::with_capacity(begin.len());
                 for beginning in &begin {
                     let mark = Mark { epoch: beginning.epoch, runs: beginning.progress.finished_runs() };
-                    let text = mark.write(crate::mark::MAX_BYTES);
+                    let text = mark.write(self.commits.limit());
                     let (topic, partition) = &beginning.place;
                     add_commit(&mut list, topic, *partition, beginning.progress.watermark(), &text);
                 }
@@ -89,7 +145,7 @@ impl Pump {
                 let others = due.iter().map(|(slot, _)| *slot).filter(|slot| !begun.contains(slot)).collect::<Vec<_>>();
                 self.put_off(others.into_iter(), AGAIN);
                 self.adopting = Some(Adopting { sent: Tick::default(), begin });
-                let sent = self.send_adoption(&list);
+                let sent = self.send_adoption(list);
                 if let Some(adopting) = &mut self.adopting {
                     adopting.sent = sent;
                 }
@@ -108,15 +164,8 @@ impl Pump {
         if failure.is_some() {
             return self.put_off(slots(), AGAIN);
         }
-        let mut list = TopicPartitionList::with_capacity(adopting.begin.len());
-        for beginning in &adopting.begin {
-            let (topic, partition) = &beginning.place;
-            let offset = Offset::Offset(beginning.progress.watermark().cast_signed());
-            // An offset of Kafka is an `i64`, so that it is not negative.
-            let _ = list.add_partition_offset(topic, *partition, offset);
-        }
-        let sought = match self.consumer.seek_partitions(list, QUESTION) {
-            Ok(sought) => sought,
+        let positioned = match self.position(&adopting.begin) {
+            Ok(positioned) => positioned,
             Err(error) => {
                 tracing::debug!(%error, "partitions could not be positioned yet");
                 return self.put_off(slots(), AGAIN);
@@ -126,8 +175,7 @@ impl Pump {
         let mut resume = Vec::new();
         for beginning in adopting.begin {
             let (topic, partition) = &beginning.place;
-            let positioned = sought.find_partition(topic, *partition).is_some_and(|element| element.error().is_ok());
-            if !positioned {
+            if !positioned.contains(&beginning.place) {
                 self.put_off(std::iter::once(beginning.slot), AGAIN);
                 continue;
             }
@@ -161,6 +209,26 @@ impl Pump {
         if !resume.is_empty() {
             self.switch(&list_of(&resume), false);
         }
+    }
+
+    /// Lets the client read from where partitions begin; answers which of them it does.
+    fn position(&mut self, begin: &[Beginning]) -> KafkaResult<Vec<Place>> {
+        let mut positioned = Vec::new();
+        // What has just been assigned begins there; what was here before moves there.
+        if let Some(expected) = self.expected.take() {
+            positioned = places(&expected.partitions);
+            self.assign(expected, begin);
+        }
+        let mut list = TopicPartitionList::new();
+        for beginning in begin.iter().filter(|beginning| !positioned.contains(&beginning.place)) {
+            list.add_partition_offset(&beginning.place.0, beginning.place.1, beginning.offset())?;
+        }
+        if list.count() > 0 {
+            let sought = self.consumer.seek_partitions(list, QUESTION)?;
+            let well = sought.elements().into_iter().filter(|element| element.error().is_ok());
+            positioned.extend(well.map(|element| (element.topic().to_owned(), element.partition())));
+        }
+        Ok(positioned)
     }
 
     /// Where these partitions begin, as far as that can be said now.
@@ -252,6 +320,12 @@ impl Pump {
             }
         }
         true
+    }
+}
+
+impl Beginning {
+    fn offset(&self) -> Offset {
+        Offset::Offset(self.progress.watermark().cast_signed())
     }
 }
 

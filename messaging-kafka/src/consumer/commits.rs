@@ -9,20 +9,16 @@ use std::{
 
 use messaging::{Clock, Error, ErrorKind, Tick};
 use rdkafka::{
-    TopicPartitionList,
-    consumer::{CommitMode, Consumer},
-    types::RDKafkaErrorCode as Code,
+    TopicPartitionList, consumer::Consumer, error::KafkaResult, types::RDKafkaErrorCode as Code,
 };
 
-use super::{context::CommitEnd, event::Event, inbox::TenureId, pump::Pump, resolve::add_commit};
-use crate::mark::{MAX_BYTES, Mark};
+use super::{committer::Committer, event::Event, inbox::TenureId, pump::Pump, resolve::add_commit};
+use crate::mark::Mark;
 
 /// What is finished is sent this soon after the commit before.
 const SOON: Duration = Duration::from_millis(100);
 /// A renewal goes at least this often.
 const AT_LEAST: Duration = Duration::from_millis(900);
-/// A commit without an answer is given up: the client answers within its own time-outs.
-const GIVEN_UP: Duration = Duration::from_secs(15);
 /// How long the last commit may take before the group is left without it.
 const LAST: Duration = Duration::from_secs(5);
 /// Room that a delivery which is still running may take in the metadata once it is finished: a bit, in base 64, and some
@@ -31,9 +27,10 @@ const UNFINISHED_PER_BYTE: u64 = 5;
 
 /// The commit that is out, and when the next is due.
 pub(super) struct Commits {
+    committer: Committer,
     out: Option<Out>,
     last: Instant,
-    /// The largest metadata that the broker takes, as far as it is known.
+    /// The largest metadata that the broker takes.
     limit: usize,
     /// Why the last commit failed, if it did.
     failure: Option<Code>,
@@ -41,7 +38,6 @@ pub(super) struct Commits {
 
 struct Out {
     sent: Tick,
-    since: Instant,
     purpose: Purpose,
 }
 
@@ -52,8 +48,18 @@ enum Purpose {
 }
 
 impl Commits {
-    pub(super) fn new() -> Self {
-        Self { out: None, last: Instant::now(), limit: MAX_BYTES, failure: None }
+    pub(super) fn new(committer: Committer, limit: usize) -> Self {
+        Self { committer, out: None, last: Instant::now(), limit, failure: None }
+    }
+
+    /// The largest metadata that the broker takes.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Waits for the commit that is out, and ends.
+    pub(super) fn end(self) {
+        self.committer.end();
     }
 
     /// Whether none is out.
@@ -65,14 +71,10 @@ impl Commits {
 impl Pump {
     /// Takes the answers to commits, and sends the next one if it is due.
     pub(super) fn renew(&mut self) {
-        for end in self.consumer.context().take_commits() {
+        while let Some(end) = self.commits.committer.ended() {
             if let Some(out) = self.commits.out.take() {
                 self.committed(&out, &end);
             }
-        }
-        if self.commits.out.as_ref().is_some_and(|out| out.since.elapsed() > GIVEN_UP) {
-            self.commits.out = None;
-            self.tenures.iter_mut().for_each(|tenure| tenure.dirty = true);
         }
         if !self.commits.is_idle() || self.consumer.assignment_lost() {
             return;
@@ -107,38 +109,28 @@ impl Pump {
             }
         }
         if !ids.is_empty() {
-            self.send_commit(&list, Purpose::Renewal(ids));
+            self.send_commit(list, Purpose::Renewal(ids));
         }
     }
 
     /// Sends the first commit of partitions that are being adopted. Answers when it was sent.
-    pub(super) fn send_adoption(&mut self, list: &TopicPartitionList) -> Tick {
+    pub(super) fn send_adoption(&mut self, list: TopicPartitionList) -> Tick {
         self.send_commit(list, Purpose::Adoption)
     }
 
-    fn send_commit(&mut self, list: &TopicPartitionList, purpose: Purpose) -> Tick {
+    fn send_commit(&mut self, list: TopicPartitionList, purpose: Purpose) -> Tick {
         let sent = self.clock.now();
-        let out = Out { sent, since: Instant::now(), purpose };
-        self.commits.last = out.since;
-        match self.consumer.commit(list, CommitMode::Async) {
-            Ok(()) => self.commits.out = Some(out),
-            Err(error) => self.committed(&out, &Err(error)),
-        }
+        self.commits.last = Instant::now();
+        self.commits.out = Some(Out { sent, purpose });
+        self.commits.committer.commit(list);
         sent
     }
 
-    fn committed(&mut self, out: &Out, end: &CommitEnd) {
-        let failure = match end {
-            Err(error) => Some(error.rdkafka_error_code().unwrap_or(Code::Fail)),
-            Ok(each) => each.iter().find_map(|(_, result)| result.err()),
-        };
+    fn committed(&mut self, out: &Out, end: &KafkaResult<()>) {
+        let failure = end.as_ref().err().map(|error| error.rdkafka_error_code().unwrap_or(Code::Fail));
         self.commits.failure = failure;
         if let Some(code) = failure {
             tracing::debug!(%code, "a commit failed");
-            if code == Code::OffsetMetadataTooLarge {
-                self.commits.limit = (self.commits.limit / 2).max(64);
-                tracing::warn!(limit = self.commits.limit, "the broker takes less metadata with a commit");
-            }
         }
         match &out.purpose {
             Purpose::Renewal(ids) if failure.is_some() => {

@@ -8,8 +8,8 @@ use rdkafka::{
     client::ClientContext,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::{KafkaError, KafkaResult},
-    types::{RDKafkaErrorCode as Code, RDKafkaRespErr},
+    error::KafkaError,
+    types::RDKafkaRespErr,
 };
 
 use crate::log;
@@ -20,21 +20,17 @@ pub(super) type Place = (String, i32);
 /// What the group's coordinator has decided about this member.
 #[derive(Debug)]
 pub(super) enum Rebalance {
-    /// These partitions come to us. They are assigned already, and read from nowhere yet.
-    Assigned(Vec<Place>),
+    /// These partitions come to us once we say where each begins.
+    Assigned(TopicPartitionList),
     /// These are to be given up, and others wait for it; or they are lost already.
     Revoked { partitions: TopicPartitionList, lost: bool },
 }
-
-/// How a commit ended: as a whole, or for each partition.
-pub(super) type CommitEnd = Result<Vec<(Place, Result<(), Code>)>, KafkaError>;
 
 #[derive(Default)]
 pub(super) struct Context {
     /// Grows with everything that is noted, and with what needs no note.
     activity: AtomicU64,
     rebalances: Mutex<Vec<Rebalance>>,
-    commits: Mutex<Vec<CommitEnd>>,
     /// Nothing is drained any more: partitions go as they are asked for.
     closing: AtomicBool,
 }
@@ -51,10 +47,6 @@ impl Context {
 
     pub(super) fn has_rebalances(&self) -> bool {
         !self.rebalances.lock().is_empty()
-    }
-
-    pub(super) fn take_commits(&self) -> Vec<CommitEnd> {
-        std::mem::take(&mut *self.commits.lock())
     }
 
     pub(super) fn close(&self) {
@@ -86,52 +78,23 @@ impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         self.note();
         let closing = self.closing.load(Ordering::Acquire);
-        let done = if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            // Assigned at their end, where next to nothing is read, until it is known where to begin: the retained
-            // partitions would stand still until then.
-            let mut at_end = TopicPartitionList::with_capacity(partitions.count());
-            for place in places(partitions) {
-                at_end.add_partition(&place.0, place.1);
+        let assigned = err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        let done = match (assigned, closing) {
+            (true, true) => consumer.incremental_assign(partitions),
+            (false, true) => consumer.incremental_unassign(partitions),
+            (true, false) => {
+                self.rebalances.lock().push(Rebalance::Assigned(partitions.clone()));
+                Ok(())
             }
-            let done = at_end.set_all_offsets(rdkafka::Offset::End).and_then(|()| consumer.incremental_assign(&at_end));
-            if !closing {
-                self.rebalances.lock().push(Rebalance::Assigned(places(partitions)));
+            (false, false) => {
+                let lost = consumer.assignment_lost();
+                self.rebalances.lock().push(Rebalance::Revoked { partitions: partitions.clone(), lost });
+                Ok(())
             }
-            done
-        } else if closing {
-            consumer.incremental_unassign(partitions)
-        } else {
-            let lost = consumer.assignment_lost();
-            self.rebalances.lock().push(Rebalance::Revoked { partitions: partitions.clone(), lost });
-            Ok(())
         };
         if let Err(error) = done {
             tracing::warn!(%error, "the client did not take a change of its assignment");
         }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        self.note();
-        let each = || {
-            let elements = offsets.elements();
-            let outcome = |error: KafkaError| error.rdkafka_error_code().unwrap_or(Code::Fail);
-            elements
-                .iter()
-                .map(|element| {
-                    let place = (element.topic().to_owned(), element.partition());
-                    (place, element.error().map_err(outcome))
-                })
-                .collect::<Vec<_>>()
-        };
-        let end = match result {
-            Ok(()) => Ok(each()),
-            // One partition's refusal stands as the whole's.
-            Err(error) => match each() {
-                each if each.iter().any(|(_, result)| result.is_ok()) && each.iter().any(|(_, r)| r.is_err()) => Ok(each),
-                _ => Err(error),
-            },
-        };
-        self.commits.lock().push(end);
     }
 }
 

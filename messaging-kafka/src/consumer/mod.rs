@@ -3,6 +3,7 @@
 
 mod adopt;
 mod commits;
+mod committer;
 mod context;
 mod event;
 mod inbox;

@@ -16,8 +16,9 @@ use rdkafka::{
 };
 
 use super::{
-    adopt::Adopting,
+    adopt::{Adopting, Expected},
     commits::Commits,
+    committer::Committer,
     context::{Context, Rebalance},
     event::Event,
     inbox::{Inbox, Letters},
@@ -40,7 +41,7 @@ const LEAVING: Duration = Duration::from_secs(5);
 
 /// The thread's state.
 pub(super) struct Pump {
-    pub(super) consumer: BaseConsumer<Context>,
+    pub(super) consumer: Arc<BaseConsumer<Context>>,
     pub(super) admin: KafkaAdmin,
     pub(super) inbox: Arc<Inbox>,
     pub(super) out: handoff::Sender<Event>,
@@ -54,6 +55,8 @@ pub(super) struct Pump {
     pub(super) validity: Duration,
     pub(super) tenures: Tenures,
     pub(super) commits: Commits,
+    /// What the coordinator has assigned and the client waits for.
+    pub(super) expected: Option<Expected>,
     pub(super) adopting: Option<Adopting>,
     pub(super) revoking: Option<Revoking>,
     /// The log may have been cut away where we read it.
@@ -64,17 +67,22 @@ pub(super) struct Pump {
 
 impl Pump {
     pub(super) fn new(
-        consumer: BaseConsumer<Context>,
+        mut consumer: BaseConsumer<Context>,
         admin: KafkaAdmin,
         inbox: Arc<Inbox>,
         out: handoff::Sender<Event>,
         topics: Vec<Name>,
         start: Start,
-    ) -> Self {
+    ) -> Result<Self, Error> {
+        let wake = inbox.clone();
+        consumer.set_nonempty_callback(move || wake.wake());
+        let consumer = Arc::new(consumer);
+        let committer = Committer::start(consumer.clone(), inbox.clone())?;
+        let limit = admin.limits().commit_metadata;
         let config = admin.config();
         let session = config.session_timeout;
         let prefetch_bytes = config.prefetch_bytes;
-        Self {
+        Ok(Self {
             consumer,
             admin,
             inbox,
@@ -86,29 +94,26 @@ impl Pump {
             clock: BootClock,
             validity: session - session / 6,
             tenures: Tenures::default(),
-            commits: Commits::new(),
+            commits: Commits::new(committer, limit),
+            expected: None,
             adopting: None,
             revoking: None,
             check_ranges: false,
             prefetch_bytes,
             failed: false,
-        }
+        })
     }
 
     /// Runs until the group was left.
     pub(super) fn run(mut self) {
         self.inbox.attend();
-        let inbox = self.inbox.clone();
-        self.consumer.set_nonempty_callback(move || inbox.wake());
         loop {
             let more = self.drain();
             self.hand_over();
             self.read_letters();
             self.rebalance();
             self.renew();
-            if !self.letters.closing {
-                self.adopt();
-            }
+            self.adopt();
             self.finish_revocation();
             self.regulate();
             self.hand_over();
@@ -195,14 +200,7 @@ impl Pump {
     fn rebalance(&mut self) {
         for rebalance in self.consumer.context().take_rebalances() {
             match rebalance {
-                Rebalance::Assigned(places) => {
-                    for (topic, partition) in places {
-                        let topic = self.topics.iter().find(|known| known.as_str() == topic).cloned();
-                        if let Some(topic) = topic {
-                            self.tenures.insert(topic, partition);
-                        }
-                    }
-                }
+                Rebalance::Assigned(partitions) => self.expect(partitions),
                 Rebalance::Revoked { partitions, lost } => self.revoke(partitions, lost),
             }
         }
@@ -244,6 +242,11 @@ impl Pump {
         }
     }
 
+    /// Whether the executor takes nothing up any more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.letters.closing || self.letters.close
+    }
+
     /// Whether the executor wants to leave the group.
     pub(super) fn is_closing(&self) -> bool {
         self.letters.close
@@ -264,13 +267,15 @@ impl Pump {
     fn close(mut self) {
         let committed = self.commit_the_rest();
         self.consumer.context().close();
+        self.assign_the_rest();
         if let Some(revoking) = self.revoking.take() {
             self.unassign(&revoking.partitions);
         }
-        let Self { consumer, out, .. } = self;
+        let Self { consumer, commits, out, .. } = self;
         // Leaving waits for the coordinator, without a limit of its own.
         let (left, has_left) = std::sync::mpsc::channel();
         let leave = move || {
+            commits.end();
             drop(consumer);
             let _ = left.send(());
         };

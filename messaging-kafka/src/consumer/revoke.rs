@@ -45,6 +45,9 @@ impl Pump {
             }
             let slot = tenure.id.slot;
             self.tenures.remove(slot);
+            if let Some(adopting) = &mut self.adopting {
+                adopting.forget(slot);
+            }
         }
         if lost {
             self.unassign(&partitions);

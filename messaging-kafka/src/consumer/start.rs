@@ -46,7 +46,7 @@ pub(crate) fn join(admin: KafkaAdmin, subscription: &Subscription) -> Result<Kaf
     consumer.subscribe(&names).map_err(|error| from_kafka("subscribing", error))?;
     let (out, events) = handoff::handoff();
     let inbox = Arc::new(Inbox::default());
-    let pump = Pump::new(consumer, admin, inbox.clone(), out, subscription.topics.clone(), subscription.start);
+    let pump = Pump::new(consumer, admin, inbox.clone(), out, subscription.topics.clone(), subscription.start)?;
     let thread = std::thread::Builder::new().name(format!("kafka-{group}"));
     thread.spawn(move || pump.run()).map_err(|error| {
         Error::new(ErrorKind::Unavailable, "kafka: the consumer's thread could not be started").with_source(error)

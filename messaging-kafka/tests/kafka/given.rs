@@ -20,12 +20,20 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The Kafka that tests share which do no harm to it.
 pub(crate) async fn kafka() -> &'static Kafka {
+    log();
     Kafka::shared().await.unwrap()
+}
+
+/// Shows what `RUST_LOG` asks for.
+pub(crate) fn log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    // The first test of the process has done it for all.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
 }
 
 /// Connects to the shared Kafka.
 pub(crate) async fn messaging() -> Messaging {
-    connect(&kafka().await.url()).await
+    connect(&format!("{}?librdkafka.debug=cgrp,consumer", kafka().await.url())).await
 }
 
 /// Connects to a broker at this URL.
