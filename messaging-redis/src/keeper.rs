@@ -16,6 +16,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     link::{Backoff, Connector, Link, failed, is_broken},
+    membership::Board,
     scripts,
     shared::{Event, Shared},
     topics::{Topic, Topics},
@@ -67,6 +68,8 @@ pub(crate) struct Keeper {
     soon: bool,
     /// Until then lapsed leases are left alone: their owners may be coming back as we are.
     respite_until: Instant,
+    /// Who lived when there was nothing to do about it.
+    boards: Vec<Board>,
     /// The server's time in microseconds, and ours then.
     times: Option<(u64, Tick)>,
 }
@@ -101,6 +104,7 @@ impl Keeper {
             verify_at: now + VERIFY,
             soon: false,
             respite_until: now,
+            boards: Vec::new(),
             times: None,
         };
         keeper.connected(link);

@@ -1,14 +1,15 @@
-//! Who shares a topic's partitions in a group: what members say of themselves, and the share of each that follows. Plain
-//! functions; nobody leads, everybody computes the same from the same.
+//! Who shares a topic's partitions in a group: what members say of themselves, and what each is to do. Plain functions;
+//! nobody leads, everybody computes the same [`Plan`] from the same.
 //!
-//! Shares differ by one at most. Those who hold most keep the larger ones, so that joining and leaving move only what
-//! must move. A partition changes hands only after its owner has let it go, so that members may see each other late.
+//! A partition changes hands only after its owner has let it go, and only by its lease, so that members may see each
+//! other late.
 
-use std::hash::BuildHasher;
+use std::collections::BTreeMap;
 
+use messaging::assignment::{Plan, Planned};
 use redis::Value;
 
-/// One live instance of a group, as it announced itself.
+/// One live instance of a group, as it announced itself on one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) id: String,
@@ -16,30 +17,38 @@ pub(crate) struct Member {
     pub(crate) leaving: bool,
     /// The partitions it holds.
     pub(crate) held: Vec<u32>,
+    /// Those of them that it is letting go.
+    pub(crate) letting_go: Vec<u32>,
 }
 
-/// What one member is to do.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
-    /// How many partitions to let go, beside those that are being let go already.
-    pub(crate) give_up: usize,
-    /// Free partitions to take, at most `take_at_most` of them, in this order.
-    pub(crate) take: Vec<u32>,
-    pub(crate) take_at_most: usize,
+/// Who lives on one topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Board {
+    pub(crate) partitions: u32,
+    pub(crate) members: Vec<Member>,
 }
 
-impl Member {
-    /// What is announced.
-    pub(crate) fn record(leaving: bool, held: &[u32]) -> String {
-        let held: Vec<String> = held.iter().map(u32::to_string).collect();
-        format!("{} {}", u8::from(leaving), held.join(","))
-    }
+/// What one member is to do, as (index of the topic, partition).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Duties {
+    pub(crate) let_go: Vec<(usize, u32)>,
+    /// Nobody has these, as far as is known.
+    pub(crate) take: Vec<(usize, u32)>,
+}
 
-    fn parse(id: String, record: &str) -> Option<Self> {
-        let (leaving, held) = record.split_once(' ')?;
-        let held = held.split(',').filter(|number| !number.is_empty()).map(|number| number.parse().ok());
-        Some(Self { id, leaving: leaving == "1", held: held.collect::<Option<_>>()? })
-    }
+/// What is announced.
+pub(crate) fn record(leaving: bool, held: &[u32], letting_go: &[u32]) -> String {
+    let list = |numbers: &[u32]| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    format!("{} {} {}", u8::from(leaving), list(held), list(letting_go))
+}
+
+fn parse(id: String, record: &str) -> Option<Member> {
+    let list = |text: &str| -> Option<Vec<u32>> {
+        text.split(',').filter(|number| !number.is_empty()).map(|number| number.parse().ok()).collect()
+    };
+    let mut parts = record.split(' ');
+    let leaving = parts.next()? == "1";
+    Some(Member { id, leaving, held: list(parts.next()?)?, letting_go: list(parts.next()?)? })
 }
 
 /// Reads the answer to an announcement: the server's time in microseconds, and who lives.
@@ -52,30 +61,51 @@ pub(crate) fn read(answer: Value) -> Option<(u64, Vec<Member>)> {
     let now = texts.next()??.parse().ok()?;
     let mut members = Vec::new();
     while let (Some(id), Some(record)) = (texts.next(), texts.next()) {
-        members.push(Member::parse(id?, &record?)?);
+        members.push(parse(id?, &record?)?);
     }
     Some((now, members))
 }
 
-/// What `me` is to do about a topic of so many partitions, `letting_go` of which it is giving up already.
-pub(crate) fn plan(topic: &str, partitions: u32, members: &[Member], me: &str, letting_go: usize) -> Plan {
-    let nothing = Plan { give_up: 0, take: Vec::new(), take_at_most: 0 };
-    let mut sharing: Vec<&Member> = members.iter().filter(|member| !member.leaving).collect();
-    // The hash spreads the larger shares of many topics over the members.
-    let spread = |member: &Member| foldhash::fast::FixedState::default().hash_one((topic, member.id.as_str()));
-    sharing.sort_by_cached_key(|member| (usize::MAX - member.held.len(), spread(member), member.id.clone()));
-    let Some(rank) = sharing.iter().position(|member| member.id == me) else { return nothing };
-    let count = partitions as usize;
-    let quota = count / sharing.len() + usize::from(rank < count % sharing.len());
-    let held = sharing[rank].held.len();
-    let mut free: Vec<u32> =
-        (0..partitions).filter(|number| !members.iter().any(|member| member.held.contains(number))).collect();
-    if !free.is_empty() {
-        // Each begins elsewhere, so that they do not all ask for the same.
-        let start = rank * free.len() / sharing.len();
-        free.rotate_left(start);
+/// What `me` is to do about these topics.
+pub(crate) fn duties(boards: &[Board], me: &str) -> Duties {
+    // By id, so that everybody considers the members in the same order.
+    let mut topics_of: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+    for (topic, board) in (0..).zip(boards) {
+        for member in board.members.iter().filter(|member| !member.leaving) {
+            topics_of.entry(&member.id).or_default().push(topic);
+        }
     }
-    Plan { give_up: held.saturating_sub(letting_go + quota), take: free, take_at_most: quota.saturating_sub(held) }
+    let number_of: BTreeMap<&str, u32> = topics_of.keys().copied().zip(0..).collect();
+    let mut partitions = Vec::new();
+    let mut places = Vec::new();
+    for (topic, board) in boards.iter().enumerate() {
+        for partition in 0..board.partitions {
+            let owner = board.members.iter().find(|member| member.held.contains(&partition));
+            let stays = owner.filter(|owner| !owner.letting_go.contains(&partition));
+            let number = |member: &Member| number_of.get(member.id.as_str()).copied();
+            partitions.push(Planned {
+                topic: topic as u32,
+                owner: owner.and_then(number),
+                target: stays.and_then(number),
+            });
+            places.push((topic, partition, owner));
+        }
+    }
+    let members = topics_of.values().zip(0..).map(|(topics, number)| (number, topics.as_slice()));
+    Plan::new(&mut partitions, members).make();
+    let mine = number_of.get(me).copied();
+    let mut duties = Duties::default();
+    for (planned, (topic, partition, owner)) in partitions.iter().zip(places) {
+        let is_target = planned.target.is_some() && planned.target == mine;
+        match owner {
+            None if is_target => duties.take.push((topic, partition)),
+            Some(owner) if owner.id == me && !is_target && !owner.letting_go.contains(&partition) => {
+                duties.let_go.push((topic, partition));
+            }
+            _ => {}
+        }
+    }
+    duties
 }
 
 #[cfg(test)]
@@ -83,95 +113,75 @@ mod tests {
     use super::*;
 
     fn member(id: &str, held: &[u32]) -> Member {
-        Member { id: id.into(), leaving: false, held: held.into() }
+        Member { id: id.into(), leaving: false, held: held.into(), letting_go: Vec::new() }
     }
 
     /// Lets every member act on what it sees, until nobody has anything to do; answers how many partitions moved.
-    fn settle(partitions: u32, members: &mut [Member]) -> usize {
+    fn settle(board: &mut Board) -> usize {
         let mut moved = 0;
         for _ in 0..100 {
             let mut quiet = true;
-            for index in 0..members.len() {
-                let plan = plan("t", partitions, members, &members[index].id.clone(), 0);
-                for _ in 0..plan.give_up {
-                    members[index].held.pop();
-                    moved += 1;
-                    quiet = false;
-                }
-                for number in plan.take.into_iter().take(plan.take_at_most) {
-                    members[index].held.push(number);
-                    quiet = false;
-                }
+            for index in 0..board.members.len() {
+                let duties = duties(std::slice::from_ref(board), &board.members[index].id.clone());
+                let held = &mut board.members[index].held;
+                moved += duties.let_go.len();
+                held.retain(|number| !duties.let_go.contains(&(0, *number)));
+                held.extend(duties.take.iter().map(|(_, number)| *number));
+                quiet &= duties == Duties::default();
             }
             if quiet {
                 return moved;
             }
         }
-        panic!("no end: {members:?}");
+        panic!("no end: {board:?}");
     }
 
-    fn sizes(members: &[Member]) -> Vec<usize> {
-        let mut sizes: Vec<usize> = members.iter().map(|member| member.held.len()).collect();
+    fn sizes(board: &Board) -> Vec<usize> {
+        let mut sizes: Vec<usize> = board.members.iter().map(|member| member.held.len()).collect();
         sizes.sort_unstable();
         sizes
     }
 
     #[test]
-    fn joining_moves_only_what_must_move() {
-        let mut members = vec![member("a", &[])];
-        assert_eq!(settle(16, &mut members), 0);
-        members.push(member("b", &[]));
-        assert_eq!((settle(16, &mut members), sizes(&members)), (8, vec![8, 8]));
-        members.push(member("c", &[]));
-        assert_eq!((settle(16, &mut members), sizes(&members)), (5, vec![5, 5, 6]));
-    }
-
-    #[test]
-    fn leaving_moves_only_what_was_left() {
-        let mut members: Vec<Member> = ["a", "b", "c", "d"].map(|id| member(id, &[])).into();
-        settle(10, &mut members);
-        members.pop();
-        assert_eq!((settle(10, &mut members), sizes(&members)), (0, vec![3, 3, 4]));
+    fn joining_and_leaving_move_only_what_must_move() {
+        let mut board = Board { partitions: 16, members: vec![member("a", &[])] };
+        assert_eq!(settle(&mut board), 0);
+        board.members.push(member("b", &[]));
+        assert_eq!((settle(&mut board), sizes(&board)), (8, vec![8, 8]));
+        board.members.push(member("c", &[]));
+        assert_eq!((settle(&mut board), sizes(&board)), (5, vec![5, 5, 6]));
+        board.members.remove(0);
+        assert_eq!((settle(&mut board), sizes(&board)), (0, vec![8, 8]));
     }
 
     #[test]
     fn one_that_leaves_counts_no_more_but_keeps_what_it_still_holds() {
-        let mut leaving = member("a", &[0, 1]);
-        leaving.leaving = true;
-        let members = [leaving, member("b", &[2])];
-        let plan_b = plan("t", 4, &members, "b", 0);
-        assert_eq!((plan_b.give_up, plan_b.take, plan_b.take_at_most), (0, vec![3], 3));
-        assert_eq!(plan("t", 4, &members, "a", 0).take_at_most, 0);
+        let leaving = Member { leaving: true, ..member("a", &[0, 1]) };
+        let boards = [Board { partitions: 4, members: vec![leaving, member("b", &[2])] }];
+        assert_eq!(duties(&boards, "b"), Duties { let_go: vec![], take: vec![(0, 3)] });
+        assert_eq!(duties(&boards, "a").take, []);
     }
 
     #[test]
-    fn more_members_than_partitions() {
-        let mut members: Vec<Member> = ["a", "b", "c"].map(|id| member(id, &[])).into();
-        settle(2, &mut members);
-        assert_eq!(sizes(&members), [0, 1, 1]);
-        assert_eq!(settle(2, &mut members), 0);
-    }
-
-    #[test]
-    fn what_is_being_let_go_is_not_asked_for_twice() {
-        let members = [member("a", &[0, 1, 2, 3]), member("b", &[])];
-        assert_eq!(plan("t", 4, &members, "a", 0).give_up, 2);
-        assert_eq!(plan("t", 4, &members, "a", 2).give_up, 0);
-    }
-
-    #[test]
-    fn single_partitions_of_many_topics_spread() {
-        let members = [member("a", &[]), member("b", &[])];
-        let first = (0..100).filter(|topic| plan(&format!("t{topic}"), 1, &members, "a", 0).take_at_most == 1).count();
-        assert!((20..=80).contains(&first), "{first}");
+    fn what_is_being_let_go_is_not_asked_for_twice_and_nothing_else_in_its_stead() {
+        let mut a = member("a", &[0, 1, 2, 3]);
+        let boards = |a: &Member| [Board { partitions: 4, members: vec![a.clone(), member("b", &[])] }];
+        let first = duties(&boards(&a), "a").let_go;
+        assert_eq!(first.len(), 2);
+        a.letting_go = first.iter().map(|(_, number)| *number).collect();
+        assert_eq!(duties(&boards(&a), "a"), Duties::default());
+        assert_eq!(duties(&boards(&a), "b"), Duties::default(), "they are not free yet");
+        a.held.retain(|number| !a.letting_go.contains(number));
+        a.letting_go.clear();
+        assert_eq!(duties(&boards(&a), "b").take, first);
     }
 
     #[test]
     fn an_answer_reads_as_it_was_announced() {
-        let texts = ["17", "a", &Member::record(true, &[1, 2]), "b", &Member::record(false, &[])];
+        let texts = ["17", "a", &record(true, &[1, 2], &[2]), "b", &record(false, &[], &[])];
         let answer = Value::Array(texts.map(|text| Value::BulkString(text.into())).into());
         let (now, members) = read(answer).unwrap();
-        assert_eq!((now, members[0].leaving, members[0].held.as_slice()), (17, true, &[1, 2][..]));
-        assert_eq!(members[1], member("b", &[]));
+        let a = Member { leaving: true, letting_go: vec![2], ..member("a", &[1, 2]) };
+        assert_eq!((now, members), (17, vec![a, member("b", &[])]));
     }
 }

@@ -128,21 +128,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Tries to take these partitions, at most so many; answers how many were had.
-    pub(super) async fn acquire(&mut self, topic: usize, wanted: &[u32], at_most: usize) -> RedisResult<usize> {
-        let mut had = 0;
-        let mut left = wanted.iter().copied();
-        while had < at_most {
-            let batch: Vec<u32> = left.by_ref().take((at_most - had).min(CHUNK)).collect();
-            if batch.is_empty() {
-                break;
-            }
-            had += self.acquire_all(topic, &batch).await?;
-        }
-        Ok(had)
-    }
-
-    async fn acquire_all(&mut self, topic: usize, partitions: &[u32]) -> RedisResult<usize> {
+    /// Tries to take these partitions of a topic; answers how many were had.
+    pub(super) async fn acquire(&mut self, topic: usize, partitions: &[u32]) -> RedisResult<usize> {
         let found = self.of_group[topic].topic.clone();
         let reader = self.shared.state.lock().reader.clone();
         let clients = self.clients(reader.as_ref());

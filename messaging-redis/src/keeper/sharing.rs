@@ -1,13 +1,14 @@
 //! Sharing partitions with the other members: announcing what we hold, seeing who lives, acting on what follows.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use redis::{Pipeline, RedisResult, Value};
 use tokio::time::Instant;
 
 use super::{CHUNK, Keeper, misunderstood};
 use crate::{
-    membership::{self, Member, Plan},
+    assignment::Assignment,
+    membership::{self, Board, Duties},
     scripts,
     shared::Event,
 };
@@ -23,71 +24,79 @@ impl Keeper {
             let state = self.shared.state.lock();
             (state.reader_registered && state.undead.is_empty(), state.stopping || state.closing)
         };
-        let mut plans = Vec::with_capacity(self.of_group.len());
+        let boards = self.announce(leaving).await?;
+        if boards == self.boards {
+            return Ok(());
+        }
+        let duties = membership::duties(&boards, &self.shared.id);
+        // Nothing to be done: until somebody says something else, nothing will be.
+        self.boards = if duties == Duties::default() { boards } else { Vec::new() };
+        if leaving {
+            // What the executor still holds, it lets go by itself.
+            return Ok(());
+        }
+        self.let_go_of(&duties.let_go);
+        if ready {
+            self.take(&duties.take).await?;
+        }
+        Ok(())
+    }
+
+    async fn announce(&mut self, leaving: bool) -> RedisResult<Vec<Board>> {
+        let mut boards = Vec::with_capacity(self.of_group.len());
         for first in (0..self.of_group.len()).step_by(CHUNK) {
             let topics = first..(first + CHUNK).min(self.of_group.len());
             let mut pipe = Pipeline::with_capacity(topics.len());
-            for topic in topics.clone() {
-                let of_group = &self.of_group[topic];
+            for of_group in &self.of_group[topics.clone()] {
                 let held = self.shared.state.lock().of_topic(&of_group.topic.name);
-                let held: Vec<u32> = held.iter().map(|assignment| assignment.partition).collect();
+                let is_going = |assignment: &&Arc<Assignment>| assignment.is_revoking() || assignment.is_released();
+                let letting_go: Vec<u32> = held.iter().filter(is_going).map(|held| held.partition).collect();
+                let held: Vec<u32> = held.iter().map(|held| held.partition).collect();
                 let cmd = pipe.add_command(scripts::ANNOUNCE.call(&[&of_group.members]));
                 cmd.arg(&self.shared.id).arg(self.shared.config.lease.as_micros() as u64);
-                cmd.arg(Member::record(leaving, &held));
+                cmd.arg(membership::record(leaving, &held, &letting_go));
             }
             for (topic, answer) in topics.zip(self.ask(&pipe).await?) {
                 if let Value::ServerError(error) = answer {
                     return Err(error.into());
                 }
-                let (now, members) = membership::read(answer).ok_or_else(|| misunderstood("announcing"))?;
+                let (now, mut members) = membership::read(answer).ok_or_else(|| misunderstood("announcing"))?;
+                members.sort_unstable_by(|one, other| one.id.cmp(&other.id));
                 self.check_clock(now);
-                plans.push((topic, self.plan(topic, &members)));
+                boards.push(Board { partitions: self.of_group[topic].topic.partitions(), members });
             }
         }
-        for (topic, plan) in plans {
-            self.give_up(topic, plan.give_up);
-            if ready && !leaving {
-                self.take(topic, plan).await?;
-            }
-        }
-        Ok(())
+        Ok(boards)
     }
 
-    fn plan(&self, topic: usize, members: &[Member]) -> Plan {
-        let topic = &self.of_group[topic].topic;
-        let held = self.shared.state.lock().of_topic(&topic.name);
-        let letting_go = held.iter().filter(|assignment| assignment.is_revoking() || assignment.is_released()).count();
-        membership::plan(&topic.name, topic.partitions(), members, &self.shared.id, letting_go)
-    }
-
-    /// Asks the executor to let go of so many partitions.
-    fn give_up(&self, topic: usize, count: usize) {
-        let mut held = self.shared.state.lock().of_topic(&self.of_group[topic].topic.name);
-        held.retain(|assignment| !assignment.is_revoking() && !assignment.is_released());
-        held.sort_by_key(|assignment| std::cmp::Reverse(assignment.partition));
-        for assignment in held.into_iter().take(count) {
+    /// Asks the executor to let go of these.
+    fn let_go_of(&self, partitions: &[(usize, u32)]) {
+        for &(topic, partition) in partitions {
+            let held = self.shared.state.lock().of_topic(&self.of_group[topic].topic.name);
+            let Some(assignment) = held.into_iter().find(|held| held.partition == partition) else { continue };
             assignment.revoke();
             self.shared.tell(Event::Revoked(assignment));
             self.shared.reader.notify_one();
         }
     }
 
-    async fn take(&mut self, topic: usize, plan: Plan) -> RedisResult<()> {
+    async fn take(&mut self, partitions: &[(usize, u32)]) -> RedisResult<()> {
         let now = Instant::now();
-        self.of_group[topic].avoided.retain(|(_, until)| *until > now);
-        let of_group = &self.of_group[topic];
-        let avoided = |partition: &u32| of_group.avoided.iter().any(|(avoided, _)| avoided == partition);
-        let held = self.shared.state.lock().of_topic(&of_group.topic.name);
-        let free = plan.take.into_iter().filter(|partition| {
-            !avoided(partition)
-                && !held.iter().any(|assignment| assignment.partition == *partition)
-                && self.shared.is_quiet(&of_group.topic.streams[*partition as usize])
-        });
-        let free: Vec<u32> = free.collect();
-        if plan.take_at_most == 0 || free.is_empty() {
-            return Ok(());
+        let mut had = 0;
+        for topic in 0..self.of_group.len() {
+            self.of_group[topic].avoided.retain(|(_, until)| *until > now);
+            let of_group = &self.of_group[topic];
+            let of_topic = partitions.iter().filter(|(of, _)| *of == topic).map(|(_, partition)| *partition);
+            let free = of_topic.filter(|partition| {
+                !of_group.avoided.iter().any(|(avoided, _)| avoided == partition)
+                    && self.shared.is_quiet(&of_group.topic.streams[*partition as usize])
+            });
+            let free: Vec<u32> = free.collect();
+            for partitions in free.chunks(CHUNK) {
+                had += self.acquire(topic, partitions).await?;
+            }
         }
-        if self.acquire(topic, &free, plan.take_at_most).await? > 0 {
+        if had > 0 {
             // The others are to know at once.
             self.share_at = now;
         }
