@@ -33,7 +33,7 @@ pub(crate) fn log() {
 
 /// Connects to the shared Kafka.
 pub(crate) async fn messaging() -> Messaging {
-    connect(&format!("{}?librdkafka.debug=cgrp,consumer", kafka().await.url())).await
+    connect(&kafka().await.url()).await
 }
 
 /// Connects to a broker at this URL.
