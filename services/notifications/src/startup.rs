@@ -8,7 +8,7 @@ use messaging_backends::backends;
 use service_kit::broker::{self, Consumers};
 use service_kit::database::DatabaseSettings;
 use service_kit::http::{self, Operations, PrometheusHandle, ReadinessCheck};
-use service_kit::{Environment, StartError, telemetry};
+use service_kit::{BoxFuture, Environment, StartError, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +50,11 @@ impl Settings {
 ///
 /// # Errors
 /// A setting is wrong, or what it names cannot be reached.
-pub async fn run_api(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
+pub fn run_api(environment: Environment, stop: CancellationToken) -> BoxFuture<'static, Result<(), StartError>> {
+    Box::pin(api_process(environment, stop))
+}
+
+async fn api_process(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
     let settings = Settings::from_environment(&environment)?;
     let metrics = telemetry::install_metrics()?;
     let listener = http::bind(settings.listen).await?;
@@ -61,15 +65,15 @@ pub async fn run_api(environment: Environment, stop: CancellationToken) -> Resul
 }
 
 /// Serves the API until `stop` is cancelled and what has begun is done.
-pub async fn serve(
+pub fn serve(
     store: NotificationStore,
     listener: TcpListener,
     metrics: PrometheusHandle,
     stop: CancellationToken,
-) {
+) -> BoxFuture<'static, ()> {
     let checks = vec![ReadinessCheck::database(store.database())];
     let operations = Operations { stop: stop.clone(), checks, metrics };
-    http::serve(listener, http::app(Some(api(store)), operations), stop).await;
+    http::serve(listener, http::app(Some(api(store)), operations), stop)
 }
 
 /// `notifications consumer`: all handlers, in a process of its own, of which there may be any number. It serves health
@@ -77,7 +81,11 @@ pub async fn serve(
 ///
 /// # Errors
 /// A setting is wrong, what it names cannot be reached, or a group of consumers ended by itself.
-pub async fn run_consumer(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
+pub fn run_consumer(environment: Environment, stop: CancellationToken) -> BoxFuture<'static, Result<(), StartError>> {
+    Box::pin(consumer_process(environment, stop))
+}
+
+async fn consumer_process(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
     let settings = Settings::from_environment(&environment)?;
     let messaging = broker::config(&environment, SOURCE)?;
     let mailer = mailer::from_environment(&environment)?;

@@ -1,7 +1,7 @@
 //! What can be done with orders: change the row, then announce it.
 
 use messaging::Messaging;
-use service_kit::DatabaseError;
+use service_kit::{BoxFuture, DatabaseError};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -65,12 +65,12 @@ impl OrderService {
     /// The database failed, or the order is stored but not announced.
     pub async fn create(&self, input: OrderInput) -> Result<Order, OrderError> {
         let service = self.clone();
-        self.to_its_end(async move {
+        self.to_its_end(Box::pin(async move {
             let order = service.store.insert(&input).await?;
             let event = OrderCreated::from(&order);
             service.messaging.publish(&event).await.map_err(unannounced(order.id))?;
             Ok(order)
-        })
+        }))
         .await
     }
 
@@ -81,7 +81,7 @@ impl OrderService {
     /// announced.
     pub async fn complete(&self, id: i64) -> Result<Order, OrderError> {
         let service = self.clone();
-        self.to_its_end(async move {
+        self.to_its_end(Box::pin(async move {
             let order = match service.store.complete(id).await? {
                 Completion::Completed(order) => order,
                 Completion::AlreadyCompleted => return Err(OrderError::AlreadyCompleted(id)),
@@ -90,7 +90,7 @@ impl OrderService {
             let event = OrderCompleted::from(&order);
             service.messaging.publish(&event).await.map_err(unannounced(id))?;
             Ok(order)
-        })
+        }))
         .await
     }
 
@@ -102,10 +102,7 @@ impl OrderService {
 
     /// Runs a change in a task of its own: a client that hangs up in the middle drops its request, and must not drop the
     /// announcement of what is committed.
-    async fn to_its_end<T: Send + 'static>(
-        &self,
-        change: impl Future<Output = Result<T, OrderError>> + Send + 'static,
-    ) -> Result<T, OrderError> {
+    async fn to_its_end(&self, change: BoxFuture<'static, Result<Order, OrderError>>) -> Result<Order, OrderError> {
         self.tasks.spawn(change.in_current_span()).await?
     }
 }

@@ -6,7 +6,7 @@ use messaging::MessagingConfig;
 use messaging_backends::backends;
 use service_kit::database::DatabaseSettings;
 use service_kit::http::{self, Operations, PrometheusHandle, ReadinessCheck};
-use service_kit::{Environment, StartError, broker, telemetry};
+use service_kit::{BoxFuture, Environment, StartError, broker, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +46,11 @@ impl Settings {
 ///
 /// # Errors
 /// A setting is wrong, or what it names cannot be reached.
-pub async fn run_api(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
+pub fn run_api(environment: Environment, stop: CancellationToken) -> BoxFuture<'static, Result<(), StartError>> {
+    Box::pin(api_process(environment, stop))
+}
+
+async fn api_process(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
     let settings = Settings::from_environment(&environment)?;
     let metrics = telemetry::install_metrics()?;
     let listener = http::bind(settings.listen).await?;
@@ -59,9 +63,17 @@ pub async fn run_api(environment: Environment, stop: CancellationToken) -> Resul
 }
 
 /// Serves the API until `stop` is cancelled and what has begun is done.
-pub async fn serve(service: OrderService, listener: TcpListener, metrics: PrometheusHandle, stop: CancellationToken) {
+pub fn serve(
+    service: OrderService,
+    listener: TcpListener,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+) -> BoxFuture<'static, ()> {
     let checks = vec![ReadinessCheck::database(service.store().database()), broker::readiness(service.messaging())];
     let operations = Operations { stop: stop.clone(), checks, metrics };
-    http::serve(listener, http::app(Some(api(service.clone())), operations), stop).await;
-    service.drained().await;
+    let serving = http::serve(listener, http::app(Some(api(service.clone())), operations), stop);
+    Box::pin(async move {
+        serving.await;
+        service.drained().await;
+    })
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use messaging::{Backend, IntoRouter, Messaging, MessagingConfig, Running, configure_messaging};
+use messaging::{Backend, Messaging, MessagingConfig, Router, Running, configure_messaging};
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
+use crate::BoxFuture;
 use crate::http::ReadinessCheck;
 use crate::process::StartError;
 use crate::settings::Environment;
@@ -36,10 +37,15 @@ pub fn config(environment: &Environment, source: &'static str) -> Result<Messagi
 ///
 /// # Errors
 /// No backend of this program serves it, an option is wrong, or it cannot be reached.
-pub async fn connect(config: &MessagingConfig, backends: Vec<Box<dyn Backend>>) -> Result<Messaging, StartError> {
-    let messaging = configure_messaging(config, backends).await?;
-    tracing::info!(broker = %config.address(), "connected");
-    Ok(messaging)
+pub fn connect(
+    config: &MessagingConfig,
+    backends: Vec<Box<dyn Backend>>,
+) -> BoxFuture<'_, Result<Messaging, StartError>> {
+    Box::pin(async move {
+        let messaging = configure_messaging(config, backends).await?;
+        tracing::info!(broker = %config.address(), "connected");
+        Ok(messaging)
+    })
 }
 
 /// Whether the broker answers.
@@ -57,10 +63,12 @@ pub fn readiness(messaging: &Messaging) -> ReadinessCheck {
 }
 
 /// Closes the connection after what was published has its answer.
-pub async fn close(messaging: &Messaging) {
-    if let Err(error) = messaging.close(CLOSE_DEADLINE).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "the broker's connection did not close cleanly");
-    }
+pub fn close(messaging: &Messaging) -> BoxFuture<'_, ()> {
+    Box::pin(async {
+        if let Err(error) = messaging.close(CLOSE_DEADLINE).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the broker's connection did not close cleanly");
+        }
+    })
 }
 
 /// Running groups of consumers: watched for readiness, stopped gracefully.
@@ -74,12 +82,11 @@ impl Consumers {
     ///
     /// # Errors
     /// A router asks for what the broker lacks, or a group cannot be joined.
-    pub async fn start(
-        messaging: &Messaging,
-        routers: impl IntoIterator<Item = impl IntoRouter>,
-    ) -> Result<Self, StartError> {
-        let running = messaging.run(routers).await?;
-        Ok(Self { running: Arc::new(RwLock::new(Some(running))) })
+    pub fn start(messaging: &Messaging, routers: Vec<Router>) -> BoxFuture<'_, Result<Self, StartError>> {
+        Box::pin(async move {
+            let running = messaging.run(routers).await?;
+            Ok(Self { running: Arc::new(RwLock::new(Some(running))) })
+        })
     }
 
     /// Whether all groups run and none needs attention.
@@ -104,7 +111,11 @@ impl Consumers {
     ///
     /// # Errors
     /// A group ended by itself, or could not settle in time.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, Result<(), StartError>> {
+        Box::pin(self.consume(stop))
+    }
+
+    async fn consume(self, stop: CancellationToken) -> Result<(), StartError> {
         let ended = async {
             match &*self.running.read().await {
                 Some(running) => running.failed().await,

@@ -1,12 +1,12 @@
 //! The life of a service's process: set up, run until it is told to stop, drain, exit code.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use messaging::ErrorKind;
 use tokio_util::sync::CancellationToken;
 
+use crate::BoxFuture;
 use crate::database::DatabaseError;
 use crate::settings::{Environment, SettingError};
 use crate::telemetry;
@@ -60,10 +60,7 @@ impl StartError {
 /// Starts logging and a runtime, then `service` with the environment and a token that is cancelled
 /// on SIGTERM or Ctrl-C: from then on the service drains and returns. A second signal ends the
 /// process at once.
-pub fn run<F>(service: impl FnOnce(Environment, CancellationToken) -> F) -> ExitCode
-where
-    F: Future<Output = Result<(), StartError>>,
-{
+pub fn run(service: fn(Environment, CancellationToken) -> BoxFuture<'static, Result<(), StartError>>) -> ExitCode {
     match try_run(service) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -87,10 +84,9 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn try_run<F>(service: impl FnOnce(Environment, CancellationToken) -> F) -> Result<(), StartError>
-where
-    F: Future<Output = Result<(), StartError>>,
-{
+fn try_run(
+    service: fn(Environment, CancellationToken) -> BoxFuture<'static, Result<(), StartError>>,
+) -> Result<(), StartError> {
     let environment = Environment::process();
     telemetry::init_logs(&environment)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::other)?;

@@ -146,7 +146,7 @@ async fn a_database_that_went_away_is_unavailable_until_it_is_back() {
     let start = std::time::Instant::now();
     let error = database.ping().await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     route.heal();
     database.ping().await.unwrap();
 

@@ -11,7 +11,7 @@ use notifications::store::NotificationStore;
 use orders::service::OrderService;
 use orders::store::OrderStore;
 use service_kit::broker::{self, Consumers};
-use service_kit::{Environment, StartError, http, telemetry};
+use service_kit::{BoxFuture, Environment, StartError, http, telemetry};
 use tokio_util::sync::CancellationToken;
 
 use crate::settings::Settings;
@@ -19,7 +19,11 @@ use crate::settings::Settings;
 /// How long events that are on the bus at the stop may take: it forgets them with the process.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(10);
 
-pub(crate) async fn run(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
+pub(crate) fn run(environment: Environment, stop: CancellationToken) -> BoxFuture<'static, Result<(), StartError>> {
+    Box::pin(open(environment, stop))
+}
+
+async fn open(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
     let settings = Settings::from_environment(&environment)?;
     let metrics = telemetry::install_metrics()?;
     let orders_listener = http::bind(settings.orders).await?;

@@ -21,6 +21,7 @@ pub use migrations::Migration;
 pub use query::{Argument, Column, FromRecord, Query, Record};
 pub use url::DatabaseUrl;
 
+use crate::BoxFuture;
 use crate::settings::{Environment, SettingError};
 
 /// The longest that one statement may take, waiting for a connection included.
@@ -84,8 +85,11 @@ impl Database {
     ///
     /// # Errors
     /// It cannot be reached or created within a minute, or a migration fails.
-    pub async fn open(settings: &DatabaseSettings, migrations: &'static [Migration]) -> Result<Self, DatabaseError> {
-        let opening = async {
+    pub fn open<'a>(
+        settings: &'a DatabaseSettings,
+        migrations: &'static [Migration],
+    ) -> BoxFuture<'a, Result<Self, DatabaseError>> {
+        let opening = async move {
             let pools = match &settings.url {
                 #[cfg(feature = "sqlite")]
                 DatabaseUrl::Sqlite(options) => sqlite::open(options, migrations).await?,
@@ -94,7 +98,9 @@ impl Database {
             };
             Ok(Self { pools })
         };
-        tokio::time::timeout(OPEN_DEADLINE, opening).await.map_err(|_| DatabaseError::Deadline(OPEN_DEADLINE))?
+        Box::pin(async {
+            tokio::time::timeout(OPEN_DEADLINE, opening).await.map_err(|_| DatabaseError::Deadline(OPEN_DEADLINE))?
+        })
     }
 
     /// A statement that only reads.
@@ -116,15 +122,17 @@ impl Database {
     }
 
     /// Gives all connections back; statements fail from then on.
-    pub async fn close(&self) {
-        match &self.pools {
-            #[cfg(feature = "sqlite")]
-            Pools::Sqlite { read, write } => {
-                read.close().await;
-                write.close().await;
+    pub fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            match &self.pools {
+                #[cfg(feature = "sqlite")]
+                Pools::Sqlite { read, write } => {
+                    read.close().await;
+                    write.close().await;
+                }
+                #[cfg(feature = "postgres")]
+                Pools::Postgres(pool) => pool.close().await,
             }
-            #[cfg(feature = "postgres")]
-            Pools::Postgres(pool) => pool.close().await,
-        }
+        })
     }
 }

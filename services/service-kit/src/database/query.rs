@@ -5,6 +5,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use sqlx::Row;
 
+use crate::BoxFuture;
+
 use super::{DatabaseError, Pools, STATEMENT_DEADLINE};
 
 /// A value bound to a placeholder.
@@ -155,9 +157,9 @@ impl std::fmt::Debug for Query<'_> {
     }
 }
 
-/// Runs `$self` on `$pool` and turns its rows into values through `$driver`.
-macro_rules! rows {
-    ($self:ident, $pool:expr, $driver:path) => {{
+/// Binds the arguments of `$self` and runs it on `$pool`.
+macro_rules! fetch {
+    ($self:ident, $pool:expr) => {{
         let mut query = sqlx::query($self.sql);
         for argument in $self.arguments {
             query = match argument {
@@ -165,9 +167,27 @@ macro_rules! rows {
                 Argument::Text(value) => query.bind(value),
             };
         }
-        let rows = query.fetch_all($pool).await?;
-        rows.iter().map(|row| T::from_record(&Record($driver(row)))).collect()
+        query.fetch_all($pool).await?
     }};
+}
+
+/// All rows of a result.
+enum Rows {
+    #[cfg(feature = "sqlite")]
+    Sqlite(Vec<sqlx::sqlite::SqliteRow>),
+    #[cfg(feature = "postgres")]
+    Postgres(Vec<sqlx::postgres::PgRow>),
+}
+
+impl Rows {
+    fn read<T: FromRecord>(&self) -> Result<Vec<T>, DatabaseError> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(rows) => rows.iter().map(|row| T::from_record(&Record(Driver::Sqlite(row)))).collect(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(rows) => rows.iter().map(|row| T::from_record(&Record(Driver::Postgres(row)))).collect(),
+        }
+    }
 }
 
 impl<'d> Query<'d> {
@@ -186,9 +206,7 @@ impl<'d> Query<'d> {
     /// # Errors
     /// The statement failed, or took longer than its deadline; a write may have happened then.
     pub async fn all<T: FromRecord>(self) -> Result<Vec<T>, DatabaseError> {
-        tokio::time::timeout(STATEMENT_DEADLINE, self.run())
-            .await
-            .map_err(|_| DatabaseError::Deadline(STATEMENT_DEADLINE))?
+        self.rows().await?.read()
     }
 
     /// The first row, if there is one.
@@ -215,19 +233,26 @@ impl<'d> Query<'d> {
         self.all::<Ignored>().await.map(drop)
     }
 
-    async fn run<T: FromRecord>(self) -> Result<Vec<T>, DatabaseError> {
-        match self.pools {
-            #[cfg(feature = "sqlite")]
-            Pools::Sqlite { read, write } => {
-                let pool = match self.intent {
-                    Intent::Read => read,
-                    Intent::Write => write,
-                };
-                rows!(self, pool, Driver::Sqlite)
-            }
-            #[cfg(feature = "postgres")]
-            Pools::Postgres(pool) => rows!(self, pool, Driver::Postgres),
-        }
+    fn rows(self) -> BoxFuture<'d, Result<Rows, DatabaseError>> {
+        let fetching = async move {
+            Ok(match self.pools {
+                #[cfg(feature = "sqlite")]
+                Pools::Sqlite { read, write } => {
+                    let pool = match self.intent {
+                        Intent::Read => read,
+                        Intent::Write => write,
+                    };
+                    Rows::Sqlite(fetch!(self, pool))
+                }
+                #[cfg(feature = "postgres")]
+                Pools::Postgres(pool) => Rows::Postgres(fetch!(self, pool)),
+            })
+        };
+        Box::pin(async {
+            tokio::time::timeout(STATEMENT_DEADLINE, fetching)
+                .await
+                .map_err(|_| DatabaseError::Deadline(STATEMENT_DEADLINE))?
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 use tower_http::trace::TraceLayer;
 use utoipa::OpenApi;
-use utoipa::openapi::InfoBuilder;
+use utoipa::openapi::{InfoBuilder, Paths, RefOr, Schema};
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -46,12 +46,7 @@ impl<S> fmt::Debug for Api<S> {
 impl<S: Clone + Send + Sync + 'static> Api<S> {
     /// An API without routes under this title.
     pub fn new(title: &str, version: &str) -> Self {
-        #[derive(OpenApi)]
-        struct Empty;
-
-        let mut document = Empty::openapi();
-        document.info = InfoBuilder::new().title(title).version(version).build();
-        Self { router: Router::new(), document }
+        Self { router: Router::new(), document: empty_document(title, version) }
     }
 
     /// Adds what utoipa's `routes!` collected. Each path works with and without a trailing slash,
@@ -60,8 +55,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         for path in paths.paths.keys() {
             self.router = with_both_endings(self.router, path, &methods);
         }
-        self.document.paths.paths.extend(paths.paths);
-        self.document.components.get_or_insert_default().schemas.extend(schemas);
+        document(&mut self.document, schemas, paths);
         self
     }
 
@@ -69,6 +63,20 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
     pub fn with_state(self, state: S) -> Api<()> {
         Api { router: self.router.with_state(state), document: self.document }
     }
+}
+
+fn empty_document(title: &str, version: &str) -> utoipa::openapi::OpenApi {
+    #[derive(OpenApi)]
+    struct Empty;
+
+    let mut document = Empty::openapi();
+    document.info = InfoBuilder::new().title(title).version(version).build();
+    document
+}
+
+fn document(document: &mut utoipa::openapi::OpenApi, schemas: Vec<(String, RefOr<Schema>)>, paths: Paths) {
+    document.paths.paths.extend(paths.paths);
+    document.components.get_or_insert_default().schemas.extend(schemas);
 }
 
 fn with_both_endings<S: Clone + Send + Sync + 'static>(

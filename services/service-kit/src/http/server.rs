@@ -11,6 +11,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::BoxFuture;
 use crate::process::StartError;
 
 /// The longest that a client may take over the head of a request, idle time of a kept connection
@@ -30,12 +31,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// The address is taken or not one of this machine.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+pub fn bind(address: SocketAddr) -> BoxFuture<'static, Result<TcpListener, StartError>> {
+    Box::pin(async move { TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source }) })
 }
 
 /// Serves `app` until `stop` is cancelled, then answers what has begun, for at most 25 seconds.
-pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
+pub fn serve(listener: TcpListener, app: Router, stop: CancellationToken) -> BoxFuture<'static, ()> {
+    Box::pin(accept_until(listener, app, stop))
+}
+
+async fn accept_until(listener: TcpListener, app: Router, stop: CancellationToken) {
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving HTTP");
     }
