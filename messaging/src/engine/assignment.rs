@@ -44,6 +44,7 @@ impl<T: Clone, N> Engine<T, N> {
         match &mut state.phase {
             Phase::Assigned => {
                 state.phase = Phase::Revoking { deadline, cancelled: false };
+                self.revoking = true;
                 if !Bug::IgnoresRevoke.is_on() {
                     self.drop_waiting(partition);
                 }

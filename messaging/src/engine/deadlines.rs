@@ -2,7 +2,12 @@
 
 use std::cmp::Reverse;
 
-use super::{Engine, partitions::Phase, seeded::Bug, window::State};
+use super::{
+    Engine,
+    partitions::{Partition, Phase},
+    seeded::Bug,
+    window::State,
+};
 use crate::time::Tick;
 
 impl<T: Clone, N> Engine<T, N> {
@@ -27,6 +32,8 @@ impl<T: Clone, N> Engine<T, N> {
                 self.cancels.extend(self.window.running(partition as u32).map(|(id, _)| id));
             }
         }
+        let ahead = |state: &Partition| matches!(state.phase, Phase::Revoking { cancelled: false, .. });
+        self.revoking = self.partitions.iter().any(ahead);
         self.relieve_crowding();
     }
 
@@ -36,6 +43,9 @@ impl<T: Clone, N> Engine<T, N> {
             return Some(Tick::default());
         }
         let parked = self.parked.peek().map(|Reverse((until, ..))| *until);
+        if !self.revoking {
+            return parked;
+        }
         let revoking = self.partitions.iter().filter_map(|state| match state.phase {
             Phase::Revoking { deadline, cancelled: false } => Some(deadline),
             _ => None,

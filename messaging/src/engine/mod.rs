@@ -105,6 +105,8 @@ pub(crate) struct Engine<T, N> {
     /// Partitions that have no handler running any more and can be released.
     drained: Vec<u32>,
     orphans: Orphans,
+    /// Whether a revocation may have a deadline ahead: mostly none has, and no partition need be looked at.
+    revoking: bool,
     /// How many deliveries will have been pushed when parked heads are looked at next for crowding.
     crowd_check: u64,
 }
@@ -120,6 +122,7 @@ impl<T: Clone, N> Engine<T, N> {
             cancels: Vec::new(),
             drained: Vec::new(),
             orphans: Orphans::default(),
+            revoking: false,
             crowd_check: 0,
         }
     }
@@ -167,7 +170,7 @@ impl<T: Clone, N> Engine<T, N> {
                 position: entry.position,
                 epoch: state.epoch,
                 attempts: entry.attempts,
-                deaths: entry.deaths,
+                deaths: u32::from(entry.deaths),
                 crowded: std::mem::take(&mut entry.crowded),
                 note: entry.note.take(),
             };
@@ -196,8 +199,23 @@ impl<T: Clone, N> Engine<T, N> {
         }
     }
 
-    /// A start ended.
+    /// A start was handled: what [`finish`](Self::finish) does with [`Verdict::Finished`], without the rare cases.
     #[inline]
+    pub(crate) fn complete(&mut self, id: EntryId) {
+        let Some(entry) = self.window.get_mut(id.index, id.seq) else { return };
+        let index = entry.partition;
+        let state = &mut self.partitions[index as usize];
+        if entry.state != State::Running || entry.troubled || state.phase != Phase::Assigned {
+            return self.finish(id, Verdict::Finished);
+        }
+        state.running -= 1;
+        if state.tracker.finish(entry.ordinal) {
+            self.dirty.push(index);
+        }
+        self.window.remove_head(id.index);
+    }
+
+    /// A start ended.
     pub(crate) fn finish(&mut self, id: EntryId, verdict: Verdict<N>) {
         let Some(entry) = self.window.get_mut(id.index, id.seq) else { return };
         if entry.state != State::Running {

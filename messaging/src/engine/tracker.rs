@@ -34,13 +34,24 @@ impl Tracker {
     /// Marks a delivery finished. Answers whether anything awaits settlement that did not before.
     #[inline]
     pub(crate) fn finish(&mut self, ordinal: u64) -> bool {
+        let first = self.finished.is_empty();
+        // The oldest one, with nothing finished behind it: the usual case while all goes well.
+        if ordinal == self.base
+            && let Some(oldest) = self.marks.front()
+            && !self.marks.get(1).is_some_and(|next| next.finished)
+        {
+            self.finished.push(oldest.position);
+            self.through = Some(oldest.position);
+            self.marks.pop_front();
+            self.base += 1;
+            return first;
+        }
         let Some(mark) = ordinal.checked_sub(self.base).and_then(|offset| self.marks.get_mut(offset as usize)) else {
             return false;
         };
         if std::mem::replace(&mut mark.finished, true) {
             return false;
         }
-        let first = self.finished.is_empty();
         self.finished.push(mark.position);
         while let Some(Mark { position, finished: true }) = self.marks.front() {
             self.through = Some(*position);

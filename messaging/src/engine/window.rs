@@ -1,7 +1,7 @@
 //! [`Window`]: the deliveries between intake and settlement, chained into lanes, with the ready ones in order of age.
 
 use std::{
-    cmp::Reverse,
+    cmp::{Ordering, Reverse},
     collections::{BinaryHeap, VecDeque},
 };
 
@@ -37,16 +37,16 @@ pub(super) struct Entry<T, N> {
     /// The lane's hash; zero for a lane of its own, which needs no table.
     pub(super) lane: u64,
     pub(super) ordinal: u64,
-    bytes: usize,
+    pub(super) note: Option<Box<N>>,
+    bytes: u32,
     pub(super) partition: u32,
     /// The next entry of the lane, or of the free list.
     next: u32,
     pub(super) attempts: u32,
-    pub(super) deaths: u32,
+    pub(super) deaths: u8,
     pub(super) state: State,
     pub(super) troubled: bool,
     pub(super) crowded: bool,
-    pub(super) note: Option<Box<N>>,
 }
 
 impl<T, N> Entry<T, N> {
@@ -57,15 +57,15 @@ impl<T, N> Entry<T, N> {
             seq: 0,
             lane,
             ordinal,
-            bytes: incoming.bytes,
+            note: None,
+            bytes: u32::try_from(incoming.bytes).unwrap_or(u32::MAX),
             partition,
             next: NONE,
             attempts: 0,
-            deaths: incoming.deaths,
+            deaths: u8::try_from(incoming.deaths).unwrap_or(u8::MAX),
             state: State::Ready,
             troubled: false,
             crowded: false,
-            note: None,
         }
     }
 }
@@ -81,10 +81,39 @@ pub(super) struct Window<T, N> {
     next_seq: u64,
     lanes: HashTable<u32>,
     /// Ready since their arrival, hence in order of age.
-    fresh: VecDeque<(u64, u32)>,
+    fresh: VecDeque<Ticket>,
     /// Ready again (freed by the one before, back from parking): by age.
-    returned: BinaryHeap<Reverse<(u64, u32)>>,
+    returned: BinaryHeap<Reverse<Ticket>>,
 }
+
+/// An entry among the ready ones; the older one comes first. No two have the same `seq`.
+#[derive(Clone, Copy, Debug)]
+struct Ticket {
+    seq: u64,
+    index: u32,
+}
+
+impl Ord for Ticket {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.seq.cmp(&other.seq)
+    }
+}
+
+impl PartialOrd for Ticket {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ticket {
+    fn eq(&self, other: &Self) -> bool {
+        self.seq == other.seq
+    }
+}
+
+impl Eq for Ticket {}
 
 impl<T, N> Window<T, N> {
     pub(super) fn with_capacity(capacity: usize) -> Self {
@@ -140,7 +169,7 @@ impl<T, N> Window<T, N> {
         let index = self.next_index();
         let tail = if entry.lane == 0 { NONE } else { self.append_to_lane(entry.lane, index) };
         if tail == NONE {
-            self.fresh.push_back((self.next_seq + 1, index));
+            self.fresh.push_back(Ticket { seq: self.next_seq + 1, index });
             self.ready += 1;
         } else {
             entry.state = State::Waiting;
@@ -174,7 +203,7 @@ impl<T, N> Window<T, N> {
         self.next_seq += 1;
         entry.seq = self.next_seq;
         self.len += 1;
-        self.bytes += entry.bytes;
+        self.bytes += entry.bytes as usize;
         match self.free {
             NONE => self.entries.push(entry),
             free => {
@@ -212,7 +241,7 @@ impl<T, N> Window<T, N> {
             };
             let ticket =
                 if from_fresh { self.fresh.pop_front() } else { self.returned.pop().map(|Reverse(ticket)| ticket) };
-            let (seq, index) = ticket?;
+            let Ticket { seq, index } = ticket?;
             // A ticket outlives an entry that was dropped with its partition.
             if self.get(index, seq).is_some_and(|entry| entry.state == State::Ready) {
                 self.ready -= 1;
@@ -224,7 +253,7 @@ impl<T, N> Window<T, N> {
     /// Puts an entry that is ready back among the ready ones.
     pub(super) fn requeue(&mut self, index: u32, seq: u64) {
         if self.get(index, seq).is_some_and(|entry| entry.state == State::Ready) {
-            self.returned.push(Reverse((seq, index)));
+            self.returned.push(Reverse(Ticket { seq, index }));
             self.ready += 1;
         }
     }
@@ -296,8 +325,8 @@ impl<T, N> Window<T, N> {
     pub(super) fn wake(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         entry.state = State::Ready;
-        let seq = entry.seq;
-        self.requeue(index, seq);
+        self.returned.push(Reverse(Ticket { seq: entry.seq, index }));
+        self.ready += 1;
     }
 
     /// A partition's running entries.
@@ -328,14 +357,14 @@ impl<T, N> Window<T, N> {
         entry.state = State::Free;
         entry.next = self.free;
         self.len -= 1;
-        self.bytes -= entry.bytes;
+        self.bytes -= entry.bytes as usize;
         self.free = index;
     }
 
     /// Counts the ready tickets anew, dropping stale ones.
     fn recount_ready(&mut self) {
         let entries = &self.entries;
-        let live = |(seq, index): &(u64, u32)| {
+        let live = |Ticket { seq, index }: &Ticket| {
             entries.get(*index as usize).is_some_and(|entry| entry.seq == *seq && entry.state == State::Ready)
         };
         self.fresh.retain(live);

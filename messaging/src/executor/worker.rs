@@ -78,6 +78,15 @@ pub(super) struct Run {
     timeout: Option<Tick>,
     started: Tick,
     span: tracing::Span,
+    /// It was to be dropped and goes on for now: it holds its slot and its lane until it ends.
+    cut_short: Option<CutShort>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum CutShort {
+    TimedOut,
+    /// The partition is given up or lost.
+    Dropped,
 }
 
 /// One delivery whose handler has started.
@@ -177,6 +186,11 @@ impl Worker {
             }
             Poll::Ready(Err(error)) => {
                 if let Occupant::Handler(run) = std::mem::replace(&mut self.slots[slot], Occupant::Free) {
+                    let error = match run.cut_short {
+                        Some(CutShort::Dropped) => return self.dropped(slot, run.what.id),
+                        Some(CutShort::TimedOut) => HandlerError::timed_out(self.shared.routes[route].policy.timeout),
+                        None => error,
+                    };
                     run.span.in_scope(|| self.failed(slot, run.what, &error, now));
                 }
             }
@@ -196,14 +210,17 @@ impl Worker {
         }
         self.earliest_timeout = None;
         for slot in 0..self.slots.len() {
-            let Occupant::Handler(Run { timeout: Some(timeout), what, .. }) = &self.slots[slot] else { continue };
+            let Occupant::Handler(run) = &mut self.slots[slot] else { continue };
+            let Run { timeout: Some(timeout), what, .. } = run else { continue };
             if *timeout > now {
                 self.earliest_timeout = Some(self.earliest_timeout.map_or(*timeout, |earliest| earliest.min(*timeout)));
                 continue;
             }
             let limit = self.shared.routes[what.route].policy.timeout;
-            self.routes[what.route].cancel(slot);
-            if let Occupant::Handler(run) = std::mem::replace(&mut self.slots[slot], Occupant::Free) {
+            if !self.routes[what.route].cancel(slot) {
+                run.cut_short = Some(CutShort::TimedOut);
+                run.timeout = None;
+            } else if let Occupant::Handler(run) = std::mem::replace(&mut self.slots[slot], Occupant::Free) {
                 run.span.in_scope(|| self.failed(slot, run.what, &HandlerError::timed_out(limit), now));
             }
         }
@@ -220,7 +237,7 @@ impl Worker {
         }
         state.may_fill |= !self.finished.is_empty() || !self.done.is_empty();
         for id in self.finished.drain(..) {
-            state.engine.finish(id, Verdict::Finished);
+            state.engine.complete(id);
         }
         for (id, verdict) in self.done.drain(..) {
             state.engine.finish(id, verdict);
@@ -326,16 +343,25 @@ impl Worker {
             };
             let Some(found) = state.cancels.iter().position(|cancel| *cancel == id) else { continue };
             state.cancels.swap_remove(found);
-            if let Occupant::Handler(run) = std::mem::replace(&mut self.slots[slot], Occupant::Free) {
-                self.routes[run.what.route].cancel(slot);
+            if let Occupant::Handler(run) = &mut self.slots[slot]
+                && !self.routes[run.what.route].cancel(slot)
+            {
+                run.cut_short = Some(CutShort::Dropped);
+                run.timeout = None;
+                continue;
             }
-            self.free.push(slot);
-            self.done.push((id, Verdict::Dropped));
+            self.slots[slot] = Occupant::Free;
+            self.dropped(slot, id);
         }
         // What ended in the meantime needs no cancelling.
         let engine = &state.engine;
         state.cancels.retain(|id| engine.is_running(*id));
         before != state.cancels.len()
+    }
+
+    fn dropped(&mut self, slot: usize, id: EntryId) {
+        self.free.push(slot);
+        self.done.push((id, Verdict::Dropped));
     }
 
     /// Starts what was taken.
@@ -399,7 +425,7 @@ impl Worker {
             if let Some(timeout) = timeout {
                 self.earliest_timeout = Some(self.earliest_timeout.map_or(timeout, |earliest| earliest.min(timeout)));
             }
-            self.slots[slot] = Occupant::Handler(Run { what, timeout, started: now, span });
+            self.slots[slot] = Occupant::Handler(Run { what, timeout, started: now, span, cut_short: None });
         }
         false
     }

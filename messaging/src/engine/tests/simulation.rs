@@ -267,7 +267,10 @@ impl Simulation {
         if let Some(model) = &mut self.model {
             model.finish(out.start.id.seq, &verdict);
         }
-        self.engine.finish(out.start.id, verdict);
+        match verdict {
+            Verdict::Finished => self.engine.complete(out.start.id),
+            verdict => self.engine.finish(out.start.id, verdict),
+        }
     }
 
     /// As a worker does: only if the engine wants to be looked at.
