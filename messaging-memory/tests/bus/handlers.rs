@@ -384,3 +384,32 @@ async fn a_spawned_handler_that_blocks_holds_up_nobody() {
     release.send(()).unwrap();
     bus.settled().await.unwrap();
 }
+
+/// A spawned handler that blocks its thread cannot be dropped: its lane waits until it returns.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_spawned_handler_that_blocks_past_its_timeout_keeps_its_lane() {
+    let (bus, overlaps, attempts) = (MemoryBroker::new(), Seen::new(), Seen::new());
+    let (begins, begun) = std::sync::mpsc::channel::<u32>();
+    let (begun, overlapped, tried) = (Arc::new(Mutex::new(begun)), overlaps.clone(), attempts.clone());
+    let handler = move |Attempt(attempt): Attempt| {
+        let (begins, begun, overlaps, attempts) = (begins.clone(), begun.clone(), overlapped.clone(), tried.clone());
+        async move {
+            attempts.add(attempt);
+            if attempt == 1 {
+                // Blocks well past the timeout, and would see another attempt begin.
+                if let Ok(other) = begun.lock().recv_timeout(millis(500)) {
+                    overlaps.add(other);
+                }
+                tokio::task::yield_now().await;
+            } else {
+                drop(begins.send(attempt));
+            }
+        }
+    };
+    let policy = exact().timeout(millis(50)).backoff(Duration::ZERO, Duration::ZERO);
+    let router = Router::new("g").route(Route::message("raw", handler).spawned()).failure_policy(policy);
+    let _running = bus.messaging().run_one(router).await.unwrap();
+    bus.messaging().publish_raw(Message::new("raw", "").with_key("k")).await.unwrap();
+    bus.settled().await.unwrap();
+    assert_eq!((overlaps.all(), attempts.all()), (vec![], vec![1, 2]));
+}

@@ -8,6 +8,7 @@ mod burying;
 mod failure;
 mod running;
 mod slots;
+mod spawned;
 mod wakeups;
 mod worker;
 
@@ -16,6 +17,7 @@ pub use running::Health;
 pub use running::Running;
 pub(crate) use running::{GroupSetup, start};
 pub(crate) use slots::{Slots, TypedSlots};
+pub(crate) use spawned::SpawnedSlots;
 
 use std::{
     hash::BuildHasher,

@@ -21,8 +21,10 @@ pub(crate) trait Slots: Send {
     /// Polls the future in a slot.
     fn poll(&mut self, slot: usize, cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>>;
 
-    /// Drops the future in a slot.
-    fn cancel(&mut self, slot: usize);
+    /// Drops the future in a slot. Answers whether it is gone; if not, the slot is to be polled until its end comes,
+    /// which may yet be a success.
+    #[must_use]
+    fn cancel(&mut self, slot: usize) -> bool;
 
     /// Slots for another worker.
     fn another(&self) -> Box<dyn Slots>;
@@ -79,10 +81,11 @@ where
         self.slots[index].caught(|slot| slot.poll(cx))
     }
 
-    fn cancel(&mut self, index: usize) {
+    fn cancel(&mut self, index: usize) -> bool {
         if let Err(panic) = self.slots[index].clear() {
             tracing::error!(error = %panic, "a handler's future panicked while it was dropped");
         }
+        true
     }
 
     fn another(&self) -> Box<dyn Slots> {

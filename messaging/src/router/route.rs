@@ -12,7 +12,7 @@ use crate::{
     codec::Codecs,
     delivery::Delivery,
     error::HandlerError,
-    executor::{Slots, TypedSlots},
+    executor::{Slots, SpawnedSlots, TypedSlots},
     name::Name,
     policy::FailurePolicy,
     telemetry::RouteMeter,
@@ -24,6 +24,7 @@ pub struct Route<S = ()> {
     pub(crate) matches: Matches,
     pub(crate) requires: Vec<Capability>,
     pub(crate) policy: Option<FailurePolicy>,
+    spawned: bool,
     build: Box<dyn FnOnce(Seed, Arc<S>) -> Parts + Send + Sync>,
 }
 
@@ -121,7 +122,7 @@ impl<S: Send + Sync + 'static> Route<S> {
             let record_dead: RecordDead = Arc::new(move |delivery| H::record_dead(scope.clone(), delivery));
             Parts { service, keeps_timeout: H::keeps_timeout(), record_dead }
         };
-        Self { matches, requires: H::requires(), policy: None, build: Box::new(build) }
+        Self { matches, requires: H::requires(), policy: None, spawned: false, build: Box::new(build) }
     }
 
     /// Puts a `tower` layer around the handler, outside of those it has.
@@ -134,10 +135,12 @@ impl<S: Send + Sync + 'static> Route<S> {
         self.map_service(move |service| Built::new(layer.layer(service())))
     }
 
-    /// Runs the handler as a task of its own: for one that computes for long between two awaits and would hold up the
-    /// others of its worker. Costs a task per message. A run that is cut short (timeout, lost partition) is aborted.
-    pub fn spawned(self) -> Self {
-        self.map_service(|service| Built::new(Spawned(service())))
+    /// Runs the handler, with all its layers, as a task of its own: for one that computes for long between two awaits
+    /// and would hold up the others of its worker. Costs a task per message. A run that is cut short (timeout, lost
+    /// partition) is aborted; while it blocks its thread it cannot be, and holds its slot and lane until it returns.
+    pub fn spawned(mut self) -> Self {
+        self.spawned = true;
+        self
     }
 
     /// What becomes of its failed deliveries.
@@ -152,6 +155,7 @@ impl<S: Send + Sync + 'static> Route<S> {
             matches: self.matches,
             requires: self.requires,
             policy: self.policy,
+            spawned: self.spawned,
             build: Box::new(move |seed, _| build(seed, state)),
         }
     }
@@ -172,50 +176,13 @@ impl<S: Send + Sync + 'static> Route<S> {
 impl Route {
     pub(crate) fn build(self, seed: Seed) -> BuiltRoute {
         let Parts { service, keeps_timeout, record_dead } = (self.build)(seed, Arc::new(()));
-        BuiltRoute { slots: service.slots, keeps_timeout, record_dead }
+        let slots = if self.spawned { Box::new(SpawnedSlots::new((service.service)())) } else { service.slots };
+        BuiltRoute { slots, keeps_timeout, record_dead }
     }
 }
 
 impl<S> std::fmt::Debug for Route<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Route").field("matches", &self.matches).field("policy", &self.policy).finish_non_exhaustive()
-    }
-}
-
-/// Runs each call as a task, aborted when its future is dropped.
-#[derive(Clone)]
-struct Spawned(HandlerService);
-
-impl Service<Delivery> for Spawned {
-    type Response = ();
-    type Error = HandlerError;
-    type Future = SpawnedFuture;
-
-    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), HandlerError>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, delivery: Delivery) -> SpawnedFuture {
-        SpawnedFuture(tokio::spawn(self.0.call(delivery)))
-    }
-}
-
-struct SpawnedFuture(tokio::task::JoinHandle<Result<(), HandlerError>>);
-
-impl Future for SpawnedFuture {
-    type Output = Result<(), HandlerError>;
-
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
-        std::pin::Pin::new(&mut self.0).poll(cx).map(|joined| match joined {
-            Ok(outcome) => outcome,
-            Err(error) if error.is_panic() => Err(HandlerError::panicked(&*error.into_panic())),
-            Err(error) => Err(HandlerError::infrastructure(error)),
-        })
-    }
-}
-
-impl Drop for SpawnedFuture {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
