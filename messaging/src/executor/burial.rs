@@ -51,7 +51,7 @@ impl Burial {
     async fn write(&self, handle: u32, letter: &DeadLetter, message: Arc<Message>) -> Result<(), Error> {
         match &self.sink {
             Some(sink) => sink.dead_letter(PartitionHandle(handle), letter.epoch, letter.position, message).await,
-            None => self.front.publish(message).await.confirmed().map(drop),
+            None => self.front.publish_letter(message).await.confirmed().map(drop),
         }
     }
 }

@@ -29,6 +29,8 @@ use crate::{
 
 /// One permit stands for this many bytes of what is queued or out; each message takes one more.
 const PERMIT_BYTES: usize = 1024;
+/// What a dead letter may add to its message.
+const LETTER_BYTES: usize = 8 << 10;
 /// 64 MiB, or 65,536 small messages.
 const PERMITS: usize = 65_536;
 
@@ -76,9 +78,21 @@ impl Front {
     ///
     /// Dropping the future after its first poll does not recall the message.
     pub(crate) async fn publish(self: &Arc<Self>, message: Arc<Message>) -> Outcome {
-        if let Err(outcome) = self.check(&message) {
-            return outcome;
+        match self.check(&message, self.max_message_bytes) {
+            Ok(()) => self.send(message).await,
+            Err(outcome) => outcome,
         }
+    }
+
+    /// Publishes a dead letter: its message was within the limit, which leaves room for what the letter adds.
+    pub(crate) async fn publish_letter(self: &Arc<Self>, letter: Arc<Message>) -> Outcome {
+        match self.check(&letter, self.max_message_bytes.saturating_add(LETTER_BYTES)) {
+            Ok(()) => self.send(letter).await,
+            Err(outcome) => outcome,
+        }
+    }
+
+    async fn send(self: &Arc<Self>, message: Arc<Message>) -> Outcome {
         let Some(permit) = self.admit(message.weight(), 1).await else { return timed_out_in_queue() };
         let ticket = {
             let mut state = self.state.lock();
@@ -110,7 +124,8 @@ impl Front {
         if count == 0 {
             return Vec::new();
         }
-        let mut outcomes: Vec<Option<Outcome>> = messages.iter().map(|message| self.check(message).err()).collect();
+        let mut outcomes: Vec<Option<Outcome>> =
+            messages.iter().map(|message| self.check(message, self.max_message_bytes).err()).collect();
         let weight = messages.iter().map(|message| message.weight()).sum();
         let Some(permit) = self.admit(weight, count).await else {
             return outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(timed_out_in_queue)).collect();
@@ -204,12 +219,11 @@ impl Front {
         }
     }
 
-    fn check(&self, message: &Message) -> Result<(), Outcome> {
+    fn check(&self, message: &Message, limit: usize) -> Result<(), Outcome> {
         let weight = message.weight();
-        if weight <= self.max_message_bytes {
+        if weight <= limit {
             return Ok(());
         }
-        let limit = self.max_message_bytes;
         Err(Outcome::rejected(format!(
             "a message for topic {:?} has {weight} bytes of key, payload and headers; the limit is {limit}",
             message.topic
