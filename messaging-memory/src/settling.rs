@@ -133,10 +133,13 @@ impl State {
         let (topic, number) = (cursor.topic, cursor.partition);
         let partition = &mut topics[topic as usize].partitions[number as usize];
         let before = *pending;
+        let waited_for = !partition.waiting.is_empty();
         for position in positions {
             if cursor.progress.settle(position) {
                 *pending -= 1;
-                partition.waiting.settled(position, cursor.born, None, settling, effects);
+                if waited_for {
+                    partition.waiting.settled(position, cursor.born, None, settling, effects);
+                }
             } else if cursor.done_with_buried(position) {
                 *pending -= 1;
             }

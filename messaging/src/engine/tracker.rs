@@ -1,7 +1,5 @@
 //! [`Tracker`]: which positions of one partition are finished, and the watermark below which all are.
 
-use std::collections::VecDeque;
-
 use crate::delivery::Position;
 
 /// The finished set of one partition's assignment, from its oldest unfinished delivery on.
@@ -9,15 +7,18 @@ use crate::delivery::Position;
 /// Deliveries are numbered densely in the order of their arrival (their *ordinal*), because positions may have gaps.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
-    /// The ordinal of `marks[0]`.
+    /// A ring: the mark of an ordinal is at its remainder by the length, which is a power of two.
+    marks: Vec<Mark>,
+    /// The ordinal of the oldest mark.
     base: u64,
-    marks: VecDeque<Mark>,
+    /// The ordinal of the next delivery.
+    end: u64,
     through: Option<Position>,
     /// Finished since the last settlement.
     finished: Vec<Position>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Mark {
     position: Position,
     finished: bool,
@@ -27,49 +28,72 @@ impl Tracker {
     /// Takes a delivery in; answers its ordinal.
     #[inline]
     pub(crate) fn push(&mut self, position: Position) -> u64 {
-        self.marks.push_back(Mark { position, finished: false });
-        self.base + self.marks.len() as u64 - 1
+        if self.span() == self.marks.len() {
+            self.grow();
+        }
+        let ordinal = self.end;
+        *self.mark(ordinal) = Mark { position, finished: false };
+        self.end += 1;
+        ordinal
     }
 
     /// Marks a delivery finished. Answers whether anything awaits settlement that did not before.
     #[inline]
     pub(crate) fn finish(&mut self, ordinal: u64) -> bool {
-        let first = self.finished.is_empty();
-        // The oldest one, with nothing finished behind it: the usual case while all goes well.
-        if ordinal == self.base
-            && let Some(oldest) = self.marks.front()
-            && !self.marks.get(1).is_some_and(|next| next.finished)
-        {
-            self.finished.push(oldest.position);
-            self.through = Some(oldest.position);
-            self.marks.pop_front();
-            self.base += 1;
-            return first;
-        }
-        let Some(mark) = ordinal.checked_sub(self.base).and_then(|offset| self.marks.get_mut(offset as usize)) else {
+        if ordinal < self.base || ordinal >= self.end {
             return false;
-        };
+        }
+        let mark = self.mark(ordinal);
         if std::mem::replace(&mut mark.finished, true) {
             return false;
         }
-        self.finished.push(mark.position);
-        while let Some(Mark { position, finished: true }) = self.marks.front() {
-            self.through = Some(*position);
-            self.marks.pop_front();
-            self.base += 1;
+        let position = mark.position;
+        let first = self.finished.is_empty();
+        self.finished.push(position);
+        if ordinal == self.base {
+            self.pass();
         }
         first
+    }
+
+    /// Lets the watermark pass all that is finished.
+    #[inline]
+    fn pass(&mut self) {
+        while self.base < self.end {
+            let mark = *self.mark(self.base);
+            if !mark.finished {
+                break;
+            }
+            self.through = Some(mark.position);
+            self.base += 1;
+        }
+    }
+
+    #[inline]
+    fn mark(&mut self, ordinal: u64) -> &mut Mark {
+        let index = ordinal as usize & (self.marks.len() - 1);
+        &mut self.marks[index]
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let length = (self.marks.len() * 2).max(64);
+        let mut marks = vec![Mark::default(); length];
+        for ordinal in self.base..self.end {
+            marks[ordinal as usize & (length - 1)] = *self.mark(ordinal);
+        }
+        self.marks = marks;
     }
 
     /// How many deliveries lie between the watermark and the newest, finished or not.
     #[inline]
     pub(crate) fn span(&self) -> usize {
-        self.marks.len()
+        (self.end - self.base) as usize
     }
 
     /// How many deliveries arrived with or after this one.
     pub(crate) fn span_from(&self, ordinal: u64) -> usize {
-        self.marks.len().saturating_sub(ordinal.saturating_sub(self.base) as usize)
+        (self.end - ordinal.clamp(self.base, self.end)) as usize
     }
 
     /// What was finished since the last call of [`clear_finished`](Self::clear_finished), in the order of finishing.

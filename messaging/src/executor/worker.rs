@@ -367,24 +367,19 @@ impl Worker {
     /// Starts what was taken.
     fn start_all(&mut self, now: Tick) {
         let mut starts = std::mem::take(&mut self.starts);
-        let mut left = starts.drain(..);
         let mut all_at_once = true;
-        let mut unstarted = None;
-        for start in left.by_ref() {
+        let mut unstarted = Vec::new();
+        for start in starts.drain(..) {
             if self.free.is_empty() {
-                unstarted = Some(start);
-                break;
+                unstarted.push(start);
+            } else {
+                all_at_once &= self.start(start, now);
             }
-            all_at_once &= self.start(start, now);
         }
         self.burst = if all_at_once { (self.burst * 2).min(MAX_BURST) } else { 1 };
-        if let Some(first) = unstarted {
+        if !unstarted.is_empty() {
             let mut state = self.shared.state.lock();
-            for start in std::iter::once(first).chain(left) {
-                state.engine.give_back(start);
-            }
-        } else {
-            drop(left);
+            unstarted.into_iter().for_each(|start| state.engine.give_back(start));
         }
         self.starts = starts;
         self.report_round(now);
