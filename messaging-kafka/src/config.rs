@@ -178,6 +178,8 @@ impl KafkaConfig {
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", millis(self.session_timeout))
             .set("heartbeat.interval.ms", millis((self.session_timeout / 12).min(Duration::from_millis(500))))
+            // How long a member may take to let go of what it is asked for: the pump polls on whatever handlers do.
+            .set("max.poll.interval.ms", millis(self.session_timeout.max(Duration::from_secs(60))))
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")

@@ -263,14 +263,28 @@ impl Pump {
         due.min().unwrap_or(most).min(most).max(Duration::from_millis(1))
     }
 
-    /// Commits the last of it and leaves the group.
-    fn close(mut self) {
-        let committed = self.commit_the_rest();
-        self.consumer.context().close();
+    /// The client waits for an answer to each change of its assignment, also while it closes.
+    fn answer_everything(&mut self) {
         self.assign_the_rest();
         if let Some(revoking) = self.revoking.take() {
             self.unassign(&revoking.partitions);
         }
+        for rebalance in self.consumer.context().take_rebalances() {
+            match rebalance {
+                Rebalance::Assigned(partitions) => {
+                    self.expect(partitions);
+                    self.assign_the_rest();
+                }
+                Rebalance::Revoked { partitions, .. } => self.unassign(&partitions),
+            }
+        }
+    }
+
+    /// Commits the last of it and leaves the group.
+    fn close(mut self) {
+        let committed = self.commit_the_rest();
+        self.consumer.context().close();
+        self.answer_everything();
         let Self { consumer, commits, out, .. } = self;
         // Leaving waits for the coordinator, without a limit of its own.
         let (left, has_left) = std::sync::mpsc::channel();
