@@ -56,16 +56,8 @@ pub(crate) enum Stage {
 }
 
 impl Assignment {
-    pub(crate) fn new(
-        topic: Arc<Topic>,
-        partition: u32,
-        group: &str,
-        epoch: u64,
-        delivered: Position,
-        accounted: Option<u64>,
-    ) -> Self {
+    pub(crate) fn new(topic: Arc<Topic>, partition: u32, group: &str, epoch: u64, ledger: Ledger) -> Self {
         let stream = topic.streams[partition as usize].clone();
-        let ledger = Ledger::new(delivered, accounted);
         Self {
             lease: crate::keys::lease_key(&stream, group),
             topic,
@@ -165,10 +157,9 @@ impl Assignment {
         }
     }
 
-    /// The last entry that was delivered, as far as is known here.
-    pub(crate) fn last(&self) -> Position {
-        let cursor = self.cursor.lock();
-        cursor.last.max(cursor.ledger.opened_at())
+    /// The last entry that was read, and how many were accounted for up to it.
+    pub(crate) fn position(&self) -> (Position, Option<u64>) {
+        self.cursor.lock().ledger.position()
     }
 
     /// Whether new entries are to be read.

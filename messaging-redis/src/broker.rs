@@ -76,7 +76,7 @@ impl RedisBroker {
     async fn join(&self, topic: &Topic, subscription: &Subscription) -> Result<(), Error> {
         let group = subscription.group.as_str();
         let start = match subscription.start {
-            Start::Default | Start::Earliest => "0".to_owned(),
+            Start::Default | Start::Earliest => "0-0".to_owned(),
             Start::Latest => "$".to_owned(),
             Start::Position(position) => entry::id(entry::before(position)),
         };

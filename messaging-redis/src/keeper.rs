@@ -17,7 +17,6 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     link::{Backoff, Connector, Link, failed, is_broken},
     membership::Board,
-    scripts,
     shared::{Event, Shared},
     topics::{Topic, Topics},
 };
@@ -58,8 +57,6 @@ pub(crate) struct Keeper {
     topics: Arc<Topics>,
     of_group: Vec<GroupTopic>,
     link: Option<Link>,
-    /// Whether the server counts entries that were trimmed unread as read once later ones are read.
-    counts_gaps: bool,
     clock: BootClock,
     renew_at: Instant,
     share_at: Instant,
@@ -75,21 +72,14 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Connects, and learns how the server counts.
+    /// Connects.
     pub(crate) async fn open(
         shared: Arc<Shared>,
         connector: Arc<Connector>,
         topics: Arc<Topics>,
         of_group: Vec<GroupTopic>,
     ) -> Result<Self, Error> {
-        let mut link = connector.connect(connector.config.command_timeout).await?;
-        let stream = of_group.first().map_or("{probe}", |of_group| &*of_group.topic.streams[0]);
-        let key = format!("{stream}.{}.{}.probe", shared.group, shared.id);
-        let counts_gaps: i64 = scripts::PROBE
-            .call(&[&key])
-            .query_async(&mut link.conn)
-            .await
-            .map_err(|error| failed("finding out how the server counts", error))?;
+        let link = connector.connect(connector.config.command_timeout).await?;
         let now = Instant::now();
         let mut keeper = Self {
             shared,
@@ -97,7 +87,6 @@ impl Keeper {
             topics,
             of_group,
             link: None,
-            counts_gaps: counts_gaps == 1,
             clock: BootClock,
             renew_at: now,
             share_at: now,
@@ -171,7 +160,7 @@ impl Keeper {
         self.settle().await?;
         self.let_go().await?;
         self.claim().await?;
-        self.balance().await?;
+        self.balance();
         if self.closing() {
             return self.leave().await;
         }

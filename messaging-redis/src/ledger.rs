@@ -54,8 +54,13 @@ impl Ledger {
         Self { opened_at: delivered, accounted, balanced_at: delivered, since: Vec::new(), standing: None }
     }
 
-    pub(crate) fn opened_at(&self) -> Position {
-        self.opened_at
+    /// The last entry that was read, and how many were accounted for up to it.
+    pub(crate) fn position(&self) -> (Position, Option<u64>) {
+        (self.newest(), self.accounted.map(|accounted| accounted + self.since.len() as u64))
+    }
+
+    fn newest(&self) -> Position {
+        self.since.iter().copied().fold(self.balanced_at, Position::max)
     }
 
     /// An entry was delivered. Those that had been when the partition was opened are accounted for.
@@ -78,7 +83,7 @@ impl Ledger {
     /// Compares what was read with how the stream stood; answers what is missing. Waits until everything has arrived
     /// that had been delivered then.
     pub(crate) fn balance(&mut self) -> Option<Lost> {
-        let newest = self.since.iter().max().copied().unwrap_or(self.balanced_at).max(self.balanced_at);
+        let newest = self.newest();
         let stream = self.standing.take_if(|standing| newest >= standing.delivered)?;
         let is_gone = |position: Position| stream.length == 0 || position < stream.first;
         let count =
@@ -96,6 +101,10 @@ impl Ledger {
         self.accounted = match self.accounted {
             Some(accounted) => Some(accounted + self.since.len() as u64 + lost),
             None if read_all => Some(stream.added + count(&|at| at > stream.newest)),
+            // All that was there then was unread.
+            None if stream.delivered < stream.first => {
+                Some(stream.added - stream.length + count(&|at| at > stream.delivered))
+            }
             None => None,
         };
         self.balanced_at = newest;

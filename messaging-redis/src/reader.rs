@@ -280,6 +280,6 @@ mod tests {
     #[test]
     fn large_entries_are_fetched_in_small_numbers() {
         assert_eq!(after(&[(1, 10, 10 << 20); 8]), 1);
-        assert_eq!(after(&[(2, 100, 100 << 10); 8]), 512);
+        assert_eq!(after(&[(2, 100, 400 << 10); 8]), 128);
     }
 }

@@ -21,21 +21,18 @@ macro_rules! lua {
     }};
 }
 
-pub(crate) static JOIN: Lua = lua!(" flags=allow-oom", "stream", "group", "join");
+pub(crate) static JOIN: Lua = lua!(" flags=allow-oom", "now", "stream", "group", "join");
 pub(crate) static ACQUIRE: Lua = lua!(" flags=allow-oom", "now", "acquire");
 pub(crate) static OPEN: Lua = lua!(" flags=allow-oom", "fence", "now", "stream", "group", "open");
 pub(crate) static RENEW: Lua = lua!(" flags=allow-oom", "fence", "now", "stream", "renew");
-pub(crate) static RECOUNT: Lua = lua!(" flags=allow-oom", "fence", "now", "stream", "recount");
 pub(crate) static RELEASE: Lua = lua!(" flags=allow-oom", "fence", "release");
 pub(crate) static SETTLE: Lua = lua!(" flags=allow-oom", "fence", "settle");
 pub(crate) static CLAIM: Lua = lua!(" flags=allow-oom", "fence", "claim");
 pub(crate) static DEAD_LETTER: Lua = lua!("", "fence", "dead_letter");
 pub(crate) static ANNOUNCE: Lua = lua!(" flags=allow-oom", "now", "announce");
 pub(crate) static TRIM: Lua = lua!(" flags=allow-oom", "now", "stream", "trim");
-pub(crate) static PROBE: Lua = lua!(" flags=allow-oom", "stream", "probe");
 
-static ALL: [&Lua; 12] =
-    [&JOIN, &ACQUIRE, &OPEN, &RENEW, &RECOUNT, &RELEASE, &SETTLE, &CLAIM, &DEAD_LETTER, &ANNOUNCE, &TRIM, &PROBE];
+static ALL: [&Lua; 10] = [&JOIN, &ACQUIRE, &OPEN, &RENEW, &RELEASE, &SETTLE, &CLAIM, &DEAD_LETTER, &ANNOUNCE, &TRIM];
 
 impl Lua {
     /// Begins a call with these keys; arguments follow.

@@ -15,6 +15,7 @@ use crate::{
     link::ClientId,
     scripts,
     shared::{Event, State},
+    topics::Topic,
 };
 
 /// How long a partition that the executor gave up is left to others.
@@ -22,10 +23,11 @@ const AVOID: Duration = Duration::from_secs(5);
 
 /// What a script answers about a partition whose connections before were ended.
 struct Opened {
+    /// The group had to be made anew there.
     healed: Option<Position>,
-    delivered: Position,
-    accounted: Option<u64>,
-    lost: u64,
+    /// An entry that was read, and how many had been accounted for up to it.
+    known: Option<(Position, u64)>,
+    standing: Standing,
 }
 
 impl Keeper {
@@ -72,7 +74,8 @@ impl Keeper {
             for assignment in chunk {
                 let cmd = pipe.add_command(scripts::RENEW.call(&[&assignment.lease, &*assignment.stream]));
                 cmd.arg(&self.shared.id).arg(assignment.epoch).arg(self.shared.group.as_str());
-                cmd.arg(self.lease_micros()).arg(&clients).arg(entry::id(assignment.last()));
+                cmd.arg(self.lease_micros()).arg(&clients);
+                write_position(cmd, assignment);
             }
             let sent_at = self.now();
             let answers = self.ask(&pipe).await?;
@@ -97,7 +100,7 @@ impl Keeper {
                 return Ok(());
             }
             Value::Array(parts) if parts.is_empty() => None,
-            Value::Array(parts) => Some(read_standing(parts).ok_or_else(|| misunderstood("renewing a lease"))?),
+            Value::Array(parts) => Some(read_standing(&parts).ok_or_else(|| misunderstood("renewing a lease"))?),
             Value::ServerError(error) => return Err(error.into()),
             _ => return Err(misunderstood("renewing a lease")),
         };
@@ -112,20 +115,70 @@ impl Keeper {
     /// The stream or the group is gone: makes it where it was.
     async fn reopen(&mut self, assignment: &Arc<Assignment>) -> RedisResult<()> {
         let mut pipe = Pipeline::new();
-        let last = assignment.last();
+        let (last, _) = assignment.position();
         self.open_command(&mut pipe, &assignment.lease, &assignment.stream, assignment.epoch, last);
         let Some(opened) = read_opened(self.ask(&pipe).await?.pop().unwrap_or_default())? else {
             self.lose(assignment, "its lease is another's");
             return Ok(());
         };
-        self.report(assignment, &opened);
+        let ledger = self.ledger(&assignment.topic, assignment.partition, &opened).await?;
         let mut cursor = assignment.cursor.lock();
-        cursor.ledger = Ledger::new(opened.delivered, opened.accounted);
-        cursor.last = cursor.last.max(opened.delivered);
+        cursor.ledger = ledger;
         if cursor.stage == Stage::Live {
             cursor.reclaim();
         }
         Ok(())
+    }
+
+    /// The ledger of a partition that was opened; what is known to be lost without a number is reported.
+    async fn ledger(&mut self, topic: &Topic, partition: u32, opened: &Opened) -> RedisResult<Ledger> {
+        let Opened { healed, known, standing } = opened;
+        let delivered = standing.delivered;
+        let trimmed = standing.added.saturating_sub(standing.length);
+        let accounted = match *known {
+            Some((last, count)) if last == delivered => Some(count),
+            // The owner before had read on since it said so last.
+            Some((last, count)) if last < delivered && trimmed <= count => {
+                self.count_between(&topic.streams[partition as usize], last, delivered).await?.map(|read| count + read)
+            }
+            _ => None,
+        };
+        let unread_are_gone = standing.delivered < standing.newest
+            && (standing.length == 0 || entry::after(standing.delivered) < standing.first);
+        if let Some(at) = healed {
+            tracing::error!(
+                group = %self.shared.group, stream = %topic.streams[partition as usize], %at,
+                "the stream or its group was gone: made anew where the group had been"
+            );
+        }
+        if healed.is_some() || (accounted.is_none() && known.is_some() && unread_are_gone) {
+            let first = entry::after(healed.unwrap_or(delivered));
+            self.shared.tell(Event::Trimmed { topic: topic.name.clone(), partition, first, count: None });
+        }
+        let mut ledger = Ledger::new(delivered, accounted);
+        ledger.look(*standing);
+        Ok(ledger)
+    }
+
+    /// How many entries there are after one and up to another; `None` if they are too many to be counted.
+    async fn count_between(&mut self, stream: &str, after: Position, to: Position) -> RedisResult<Option<u64>> {
+        const PAGE: u64 = 1_000;
+        const PAGES: u64 = 20;
+        let (mut from, mut count) = (entry::after(after), 0);
+        for _ in 0..PAGES {
+            let mut pipe = Pipeline::new();
+            pipe.cmd("XRANGE").arg(stream).arg(entry::id(from)).arg(entry::id(to)).arg("COUNT").arg(PAGE);
+            let entries: Vec<Value> = from_redis_value(self.ask(&pipe).await?.pop().unwrap_or_default())?;
+            count += entries.len() as u64;
+            match entries.last() {
+                Some(Value::Array(parts)) if entries.len() as u64 == PAGE => {
+                    let last = parts.first().and_then(entry::position);
+                    from = entry::after(last.ok_or_else(|| misunderstood("counting entries"))?);
+                }
+                _ => return Ok(Some(count)),
+            }
+        }
+        Ok(None)
     }
 
     /// Tries to take these partitions of a topic; answers how many were had.
@@ -163,12 +216,13 @@ impl Keeper {
         let mut had = 0;
         for (&(partition, epoch), answer) in granted.iter().zip(self.ask(&pipe).await?) {
             let Some(opened) = read_opened(answer)? else { continue };
-            let group = self.shared.group.clone();
-            let assignment =
-                Arc::new(Assignment::new(found.clone(), partition, &group, epoch, opened.delivered, opened.accounted));
-            self.shared.state.lock().owned.push(assignment.clone());
+            // Told before the ledger may report what is missing.
+            let ledger = Ledger::new(opened.standing.delivered, None);
+            let assignment = Arc::new(Assignment::new(found.clone(), partition, &self.shared.group, epoch, ledger));
             self.shared.tell(Event::Assigned(assignment.clone(), self.valid_until(sent_at)));
-            self.report(&assignment, &opened);
+            let ledger = self.ledger(&found, partition, &opened).await;
+            self.shared.state.lock().owned.push(assignment.clone());
+            assignment.cursor.lock().ledger = ledger?;
             had += 1;
         }
         Ok(had)
@@ -178,23 +232,7 @@ impl Keeper {
         let known = if remembered == Position::default() { String::new() } else { entry::id(remembered) };
         let cmd = pipe.add_command(scripts::OPEN.call(&[lease, stream]));
         // Where the group starts was settled when it was joined; one that is gone altogether misses nothing from here.
-        cmd.arg(&self.shared.id).arg(epoch).arg(self.shared.group.as_str()).arg("0").arg(known);
-    }
-
-    fn report(&self, assignment: &Assignment, opened: &Opened) {
-        let (first, count) = match opened.healed {
-            Some(at) => {
-                tracing::error!(
-                    group = %self.shared.group, stream = %assignment.stream, at = %at,
-                    "the stream or its group was gone: made anew where the group had been"
-                );
-                (entry::after(at), None)
-            }
-            None if opened.lost > 0 => (entry::after(opened.delivered), Some(opened.lost)),
-            None => return,
-        };
-        let topic = assignment.topic.name.clone();
-        self.shared.tell(Event::Trimmed { topic, partition: assignment.partition, first, count });
+        cmd.arg(&self.shared.id).arg(epoch).arg(self.shared.group.as_str()).arg("0-0").arg(known);
     }
 
     /// The partition is somebody else's, or may be.
@@ -230,7 +268,8 @@ impl Keeper {
             let mut pipe = Pipeline::with_capacity(chunk.len());
             for assignment in chunk {
                 let cmd = pipe.add_command(scripts::RELEASE.call(&[&assignment.lease]));
-                cmd.arg(&self.shared.id).arg(assignment.epoch).arg(entry::id(assignment.last()));
+                cmd.arg(&self.shared.id).arg(assignment.epoch);
+                write_position(cmd, assignment);
             }
             for (assignment, answer) in chunk.iter().zip(self.ask(&pipe).await?) {
                 if let Value::ServerError(error) = answer {
@@ -250,7 +289,7 @@ impl Keeper {
         self.shared.settled(assignment.take_settled().len());
         self.shared.state.lock().owned.retain(|owned| !Arc::ptr_eq(owned, assignment));
         if let Some(of_group) = self.of_group(assignment) {
-            of_group.remembered[assignment.partition as usize] = assignment.last();
+            of_group.remembered[assignment.partition as usize] = assignment.position().0;
         }
     }
 
@@ -306,28 +345,32 @@ fn read_opened(answer: Value) -> RedisResult<Option<Opened>> {
         Value::Array(parts) => parts,
         answer => return Err(answer_error(answer, "opening a partition")),
     };
-    let [healed, delivered, accounted, Value::Int(lost)] = parts.as_slice() else {
+    let [healed, last, count, standing @ ..] = parts.as_slice() else {
         return Err(misunderstood("opening a partition"));
     };
-    let accounted: String = from_redis_value(accounted.clone())?;
+    let count: String = from_redis_value(count.clone())?;
     Ok(Some(Opened {
         healed: entry::position(healed),
-        delivered: entry::position(delivered).ok_or_else(|| misunderstood("opening a partition"))?,
-        accounted: accounted.parse().ok(),
-        lost: u64::try_from(*lost).unwrap_or(0),
+        known: entry::position(last).zip(count.parse().ok()),
+        standing: read_standing(standing).ok_or_else(|| misunderstood("opening a partition"))?,
     }))
 }
 
-fn read_standing(parts: Vec<Value>) -> Option<Standing> {
-    let mut parts = parts.into_iter();
-    let number = |value: Option<Value>| from_redis_value::<u64>(value?).ok();
+fn read_standing(parts: &[Value]) -> Option<Standing> {
+    let [added, length, first, newest, delivered] = parts else { return None };
     Some(Standing {
-        added: number(parts.next())?,
-        length: number(parts.next())?,
-        first: entry::position(&parts.next()?)?,
-        newest: entry::position(&parts.next()?)?,
-        delivered: entry::position(&parts.next()?)?,
+        added: from_redis_value(added.clone()).ok()?,
+        length: from_redis_value(length.clone()).ok()?,
+        first: entry::position(first)?,
+        newest: entry::position(newest)?,
+        delivered: entry::position(delivered)?,
     })
+}
+
+/// How far a partition was read: the last two arguments of several scripts.
+fn write_position(pipe: &mut Pipeline, assignment: &Assignment) {
+    let (last, count) = assignment.position();
+    pipe.arg(entry::id(last)).arg(count.map(|count| count.to_string()).unwrap_or_default());
 }
 
 fn answer_error(answer: Value, what: &'static str) -> redis::RedisError {

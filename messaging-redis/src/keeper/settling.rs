@@ -63,7 +63,7 @@ impl Keeper {
     }
 
     /// Reports what was trimmed or deleted before it was read.
-    pub(super) async fn balance(&mut self) -> RedisResult<()> {
+    pub(super) fn balance(&self) {
         let owned = self.shared.state.lock().owned.clone();
         for assignment in owned {
             let (lost, is_long) = {
@@ -73,26 +73,10 @@ impl Keeper {
             if is_long {
                 self.shared.state.lock().look_now = true;
             }
-            if let Some(lost) = lost {
-                self.report_lost(&assignment, lost).await?;
+            if let Some(Lost { first, count }) = lost {
+                let (topic, partition) = (assignment.topic.name.clone(), assignment.partition);
+                self.shared.tell(Event::Trimmed { topic, partition, first, count: Some(count) });
             }
         }
-        Ok(())
-    }
-
-    async fn report_lost(&mut self, assignment: &Arc<Assignment>, lost: Lost) -> RedisResult<()> {
-        self.shared.tell(Event::Trimmed {
-            topic: assignment.topic.name.clone(),
-            partition: assignment.partition,
-            first: lost.first,
-            count: Some(lost.count),
-        });
-        if self.counts_gaps {
-            return Ok(());
-        }
-        let mut pipe = Pipeline::new();
-        let cmd = pipe.add_command(scripts::RECOUNT.call(&[&assignment.lease, &*assignment.stream]));
-        cmd.arg(&self.shared.id).arg(assignment.epoch).arg(self.shared.group.as_str()).arg(lost.count);
-        self.ask(&pipe).await.map(drop)
     }
 }

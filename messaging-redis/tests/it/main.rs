@@ -1,6 +1,7 @@
 //! Scenarios on a real Redis, which each test starts for itself.
 
 mod delivery;
+mod faults;
 mod group;
 
 /// A Redis of this test's own; `None` if this machine cannot have one.
