@@ -35,6 +35,11 @@ struct Waiter {
 }
 
 impl Waiting {
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn remove(&mut self, position: u64) -> Option<Waited> {
         if self.0.is_empty() { None } else { self.0.remove(&position) }
     }
