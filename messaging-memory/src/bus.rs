@@ -12,6 +12,7 @@ use crate::{
     cursor::Cursor,
     effects::Effects,
     faults::Faults,
+    foreign,
     members::{Group, Member, News},
     settling::Settling,
     topics::Topic,
@@ -119,7 +120,7 @@ impl State {
         let number = owner.choose(message.key.as_deref());
         let partition = &mut owner.partitions[number as usize];
         *sequence += 1;
-        let position = partition.log.push(*sequence, message);
+        let position = partition.log.push(*sequence, foreign::as_read(message));
         for id in &partition.cursors {
             let cursor = &mut cursors[*id as usize];
             *pending += 1;

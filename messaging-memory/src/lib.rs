@@ -41,6 +41,7 @@ mod consumer;
 mod cursor;
 mod effects;
 mod faults;
+mod foreign;
 mod inspect;
 mod leases;
 mod members;

@@ -1,8 +1,8 @@
 //! How long messages stay: what a group has not settled, and the newest ones; and never more than the hard bound.
 
-use messaging::Outcome;
+use messaging::{Error, ErrorKind, Outcome, Position};
 
-use crate::{bus::State, cursor::Cursor, effects::Effects, members::News};
+use crate::{MemoryBroker, bus::State, cursor::Cursor, effects::Effects, members::News};
 
 impl State {
     /// Forgets what a partition need not keep.
@@ -21,9 +21,15 @@ impl State {
 
     /// Forgets what exceeds the hard bound, settled or not.
     fn trim_hard(&mut self, topic: u32, number: u32, effects: &mut Effects) {
-        let partition = &mut self.topics[topic as usize].partitions[number as usize];
+        let partition = &self.topics[topic as usize].partitions[number as usize];
         let most = self.settings.max_messages.unwrap_or(usize::MAX);
-        partition.log.drop_front(partition.log.len().saturating_sub(most));
+        self.drop_oldest(topic, number, partition.log.len().saturating_sub(most), effects);
+    }
+
+    /// Forgets so many of a partition, and notes as lost what a group had not got.
+    fn drop_oldest(&mut self, topic: u32, number: u32, count: usize, effects: &mut Effects) {
+        let partition = &mut self.topics[topic as usize].partitions[number as usize];
+        partition.log.drop_front(count);
         for cursor in partition.cursors.clone() {
             self.lose_what_is_gone(cursor, effects);
         }
@@ -60,6 +66,29 @@ impl State {
         {
             self.tell(owner, News::Trimmed(id), effects);
         }
+    }
+}
+
+impl MemoryBroker {
+    /// Forgets what stands before `first` in a partition, settled or not, as retention would: what a group had not got
+    /// by then is reported to it as lost.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if there is no such topic or partition.
+    pub fn forget(&self, topic: &str, partition: u32, first: Position) -> Result<(), Error> {
+        self.bus.with(|state, effects| {
+            let index = state.find_topic(topic);
+            let log = index
+                .and_then(|index| state.topics[index as usize].partitions.get(partition as usize))
+                .map(|partition| &partition.log);
+            let (Some(index), Some(log)) = (index, log) else {
+                let message = format!("there is no partition {partition} of a topic {topic:?}");
+                return Err(Error::new(ErrorKind::Config, message));
+            };
+            let count = first.major.min(log.end()).saturating_sub(log.base());
+            state.drop_oldest(index, partition, count as usize, effects);
+            Ok(())
+        })
     }
 }
 

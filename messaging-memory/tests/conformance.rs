@@ -3,12 +3,12 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use messaging::{BoxError, Broker, Error, ErrorKind};
+use messaging::{BoxError, Broker, Error, ErrorKind, Position};
 use messaging_conformance::{Cluster, Factory, Need, Sever};
 use messaging_memory::{ConsumerId, MemoryBroker};
 
 fn main() -> ExitCode {
-    messaging_conformance::main(Buses { lease: Duration::from_millis(400) })
+    messaging_conformance::main(Buses { lease: Duration::from_secs(2) })
 }
 
 /// A bus per test.
@@ -29,7 +29,6 @@ impl Factory for Buses {
             (Need::Server, "the bus ends with its process"),
             (Need::Route, "the bus is reached without a network"),
             (Need::Processes, "the bus is reached from its own process alone"),
-            (Need::Forget, "retention is a number of messages"),
         ]
     }
 
@@ -59,6 +58,11 @@ impl Cluster for Bus {
 
     async fn grow(&self, topic: &str, partitions: u32) -> Result<bool, BoxError> {
         self.0.grow_topic(topic, partitions)?;
+        Ok(true)
+    }
+
+    async fn forget(&self, topic: &str, partition: u32, first: Position) -> Result<bool, BoxError> {
+        self.0.forget(topic, partition, first)?;
         Ok(true)
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     GroupExpectation, Report, Rule,
-    facts::{Facts, Run},
+    facts::{Blow, Facts, Run},
 };
 use crate::history::What;
 
@@ -97,7 +97,7 @@ fn check_residue(facts: &Facts<'_>, group: &GroupExpectation, report: &mut Repor
 
 /// How long after a blow another member handled something of the victim's partitions.
 fn measure_recoveries(facts: &Facts<'_>, group: &GroupExpectation, report: &mut Report) {
-    for (at, victim) in &facts.blows {
+    for Blow { from: at, victim, .. } in &facts.blows {
         let mut owned: HashMap<(&str, u32), bool> = HashMap::new();
         for run in facts.runs_of(&group.group).filter(|run| run.from <= *at) {
             owned.insert((&run.start.topic, run.start.partition), run.who == *victim);

@@ -70,6 +70,13 @@ pub(super) struct Identity<'a> {
     position: Option<Position>,
 }
 
+/// A member was killed, or was frozen for a while.
+pub(super) struct Blow<'a> {
+    pub(super) from: u64,
+    to: u64,
+    pub(super) victim: &'a Arc<str>,
+}
+
 /// A period in which something was harmed.
 struct Harm {
     from: u64,
@@ -82,7 +89,7 @@ pub(super) struct Facts<'a> {
     /// In the order of their starts.
     pub(super) runs: Vec<Run<'a>>,
     /// When each member was killed or frozen.
-    pub(super) blows: Vec<(u64, &'a Arc<str>)>,
+    pub(super) blows: Vec<Blow<'a>>,
     harms: Vec<Harm>,
     pub(super) end: u64,
     /// Publishers are told positions, and so a message has the same one for every owner. Where they are not (delivery
@@ -131,9 +138,13 @@ impl<'a> Facts<'a> {
                 }
                 What::Killed => {
                     killed.insert(who, *at);
-                    facts.blows.push((*at, who));
+                    facts.blows.push(Blow { from: *at, to: *at, victim: who });
                 }
-                What::Frozen => facts.blows.push((*at, who)),
+                What::Frozen => facts.blows.push(Blow { from: *at, to: u64::MAX, victim: who }),
+                What::Thawed => {
+                    let frozen = facts.blows.iter_mut().filter(|blow| blow.victim == who && blow.to == u64::MAX);
+                    frozen.for_each(|blow| blow.to = *at);
+                }
                 What::Harmed { .. } => facts.harms.push(Harm { from: *at, to: u64::MAX }),
                 What::Healed => {
                     for harm in facts.harms.iter_mut().filter(|harm| harm.to == u64::MAX) {
@@ -196,9 +207,9 @@ impl<'a> Facts<'a> {
         confirmed.then_some(Position { major: message.attempted, minor: message.seq })
     }
 
-    /// Whether this member was killed or frozen in this time.
+    /// Whether this member was killed or frozen in this time, or was frozen still.
     pub(super) fn was_struck(&self, who: &str, from: u64, to: u64) -> bool {
-        self.blows.iter().any(|(at, whom)| &***whom == who && (from..=to).contains(at))
+        self.blows.iter().any(|blow| **blow.victim == *who && blow.from <= to && from <= blow.to)
     }
 
     /// Whether this member was ever frozen or killed before.

@@ -52,6 +52,7 @@ pub struct GroupTally {
     started_ids: HashSet<u64>,
     handled_by: HashMap<Arc<str>, usize>,
     started_by: HashMap<Arc<str>, usize>,
+    ended_by: HashMap<Arc<str>, usize>,
 }
 
 impl GroupTally {
@@ -77,6 +78,12 @@ impl GroupTally {
     #[must_use]
     pub fn handled_by(&self, who: &str) -> usize {
         self.handled_by.get(who).copied().unwrap_or(0)
+    }
+
+    /// Handlers that run now at one member, as far as anyone knows.
+    #[must_use]
+    pub fn running_at(&self, who: &str) -> usize {
+        self.started_by(who) - self.ended_by.get(who).copied().unwrap_or(0)
     }
 
     /// Handlers that one member has started.
@@ -132,6 +139,7 @@ impl Tally {
                 let Some((group, id)) = self.runs.remove(&(record.who.clone(), *run)) else { return };
                 let group = self.groups.entry(group).or_default();
                 group.running -= 1;
+                *group.ended_by.entry(record.who.clone()).or_default() += 1;
                 match how {
                     End::Handled => {
                         group.handled += 1;

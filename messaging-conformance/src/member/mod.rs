@@ -90,7 +90,12 @@ impl Member {
         Ok(())
     }
 
-    /// Opens a gate for its handlers. Members of this process share their gates.
+    /// Whether it lives in this process: frozen, it still runs, and only hears nothing.
+    pub(crate) fn is_here(&self) -> bool {
+        matches!(self.body, Body::InProcess(_))
+    }
+
+    /// Opens a gate for its handlers alone.
     pub(crate) async fn open(&mut self, gate: &str) -> Checked {
         match &mut self.body {
             Body::InProcess(member) => {

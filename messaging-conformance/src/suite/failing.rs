@@ -125,14 +125,20 @@ async fn a_dead_letter_is_the_message_byte_for_byte(world: &World) -> Checked {
             require!(headers.get(name) == Some(value), "header {name:?} became {:?}", headers.get(name));
         }
         let told = &found.letter;
-        require!(told.topic == *topic && told.partition == sent.receipt.partition, "from {}/{}", told.topic, told.partition);
+        require!(
+            told.topic == *topic && told.partition == sent.receipt.partition,
+            "from {}/{}",
+            told.topic,
+            told.partition
+        );
         if let Some(position) = sent.receipt.position {
             require!(told.position == position, "it stood at {position}, and tells {}", told.position);
         }
         require!(told.shape == Shape::Full, "its shape is {:?}", told.shape);
         require!(told.error.contains("as the script says"), "its error is {:?}", told.error);
         let now = messaging::Timestamp::now();
-        let times = began <= told.first_failed_at && told.first_failed_at <= told.last_failed_at && told.last_failed_at <= now;
+        let times =
+            began <= told.first_failed_at && told.first_failed_at <= told.last_failed_at && told.last_failed_at <= now;
         require!(times, "it failed from {} to {}", told.first_failed_at, told.last_failed_at);
     }
     let poison = letters.iter().map(|letter| (letter.id, None));

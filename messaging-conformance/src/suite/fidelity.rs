@@ -17,6 +17,7 @@ pub(super) fn promises() -> Vec<Promise> {
         promise!("C1", envelopes_arrive_with_every_attribute),
         promise!("C5", foreign_plain_json_is_read),
         promise!("C5", foreign_structured_cloudevents_are_read),
+        promise!("C5", foreign_binary_cloudevents_are_read),
         promise!("backends", keys_land_where_kafkas_java_client_puts_them),
     ]
 }
@@ -176,6 +177,21 @@ async fn foreign_structured_cloudevents_are_read(world: &World) -> Checked {
         require!(message.attributes.get_str("extension") == Some("5"), "attributes: {:?}", message.attributes);
         let value: serde_json::Value = got.json()?;
         require!(value["a"][1] == 2, "its data is {value}");
+    }
+    Ok(())
+}
+
+async fn foreign_binary_cloudevents_are_read(world: &World) -> Checked {
+    let attributes =
+        [("specversion", "1.0"), ("id", "e-1"), ("source", "/s"), ("type", "t.happened"), ("extension", "5")];
+    let plain = Message::new("", r#"{"a":1}"#).with_content_type("application/json").with_header("tenant", "x");
+    let message =
+        attributes.into_iter().fold(plain, |message, (name, value)| message.with_header(&format!("ce_{name}"), value));
+    for (_, got) in through(world, [message]).await? {
+        let message = &got.message;
+        require!(message.name() == Some("t.happened"), "its name is {:?}", message.name());
+        require!(message.attributes.get_str("extension") == Some("5"), "attributes: {:?}", message.attributes);
+        require!(message.headers.get_str("tenant") == Some("x"), "headers: {:?}", message.headers);
     }
     Ok(())
 }

@@ -126,8 +126,9 @@ async fn a_killed_members_work_goes_on(world: &World) -> Checked {
         }
         for _ in 0..2 {
             members.remove(0).kill().await?;
-            // Everything that was published until now was stuck, or passes those who are left.
+            // Everything that was published until now, and enough after it that there is some of every partition.
             all_handled(world, &group).await?;
+            handles(world, &group, &members[0], 100).await?;
         }
         Ok(())
     };
@@ -264,8 +265,12 @@ async fn frozen(world: &World, busy: bool) -> Checked {
     all_handled(world, &group).await?;
     sender.publish_all(&world.letters(&topic, 120, 12)).await?;
     all_handled(world, &group).await?;
-    victim.thaw()?;
+    // Its slots are free as soon as it goes on. In this process it has gone on all the time: nothing may start now.
     victim.open("all").await?;
+    if victim.is_here() {
+        world.until("the victim's handlers end", &group, |seen| seen.running_at(&victim.name) == 0).await?;
+    }
+    victim.thaw()?;
     sender.publish_all(&world.letters(&topic, 120, 12)).await?;
     // It comes back as a member like any other.
     let again = handles(world, &group, &victim, 20);

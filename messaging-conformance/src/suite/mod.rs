@@ -4,13 +4,19 @@ mod promise;
 mod sender;
 mod world;
 
+mod bounds;
+mod capabilities;
 mod failing;
 mod fidelity;
 mod groups;
 mod handover;
+mod harm;
 mod load;
+mod obstructed;
 mod order;
 mod publishing;
+mod starts;
+mod stopping;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -24,7 +30,7 @@ use parking_lot::Mutex;
 
 pub use promise::Promise;
 pub(crate) use promise::promise;
-pub(crate) use sender::{Letter, Sender, Sent};
+pub(crate) use sender::{Letter, Sender};
 pub use world::World;
 
 use crate::{
@@ -103,6 +109,11 @@ pub fn promises() -> Vec<Promise> {
         order::promises(),
         handover::promises(),
         failing::promises(),
+        stopping::promises(),
+        starts::promises(),
+        bounds::promises(),
+        capabilities::promises(),
+        harm::promises(),
     ]
     .concat()
 }

@@ -89,7 +89,9 @@ async fn one_publishers_messages_stand_in_its_order(world: &World) -> Checked {
     let singles = world.letters(&topic, 100, 4);
     let outcomes = join_all(singles.iter().map(|letter| sender.publish(letter))).await;
     outcomes.into_iter().collect::<Checked<Vec<_>>>()?;
-    world.handled(&group, 600).await?;
+    // And one that is large.
+    sender.publish_all(&world.letters(&topic, 800, 4)).await?;
+    world.handled(&group, 1_400).await?;
     member.stop(world.pace.patience).await?;
     sender.close().await?;
     world.judge(world.owed(&group, &[&topic])).map(drop)

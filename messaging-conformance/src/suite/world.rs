@@ -147,7 +147,7 @@ impl World {
     pub(crate) async fn member_on(&self, broker: Arc<dyn Broker>, plan: &MemberPlan) -> Checked<Member> {
         let name = self.numbered("member");
         let recorder = Recorder::to_log(name.clone(), plan.group.as_str().into(), self.log.clone());
-        let body = InProcess::start(broker, plan, &recorder, &self.gates).await?;
+        let body = InProcess::start(broker, plan, &recorder, &Gates::of_member(&self.gates)).await?;
         let body = body.severable(self.cluster.sever(&plan.group));
         Ok(Member::in_process(name, self.log.clone(), body))
     }
@@ -208,11 +208,15 @@ impl World {
         }
     }
 
+    /// What the broker says is not settled.
+    pub(crate) async fn lag(&self, group: &str, topic: &str) -> Checked<u64> {
+        Ok(self.broker.admin().progress(group, topic).await?.iter().map(|row| row.lag).sum())
+    }
+
     /// Waits until the broker has nothing left for the group, and records what it has.
     pub(crate) async fn drained(&self, group: &str, topics: &[&str]) -> Checked {
         for topic in topics {
-            let admin = self.broker.admin();
-            let lag = async || Ok::<u64, Failure>(admin.progress(group, topic).await?.iter().map(|row| row.lag).sum());
+            let lag = || self.lag(group, topic);
             let empty = self.ask("nothing left", async || Ok((lag().await? == 0).then_some(()))).await;
             let lag = if empty.is_ok() { 0 } else { lag().await? };
             self.note(What::Residue { group: group.into(), topic: (*topic).into(), lag });
@@ -262,6 +266,16 @@ impl World {
             dead.push(Dead { letter, delivery });
         }
         Ok(dead)
+    }
+
+    /// How many handlers have started on a message.
+    pub(crate) fn starts_of(&self, id: u64) -> usize {
+        let history = self.log.history();
+        let starts = history
+            .records()
+            .iter()
+            .filter(|record| matches!(&record.what, What::Started(start) if start.id == Some(id)));
+        starts.count()
     }
 
     /// Records something that the test did or saw.
