@@ -1,0 +1,376 @@
+//! [`Partitions`]: the channels of a session, one for each partition that is consumed, and what becomes of them.
+//!
+//! A partition is *waiting* from its first consume on: another member may still be the queue's active consumer. With the
+//! first message it is *active*, which the broker makes us only after the one before has closed its channel or lost it.
+//! It is given up by closing its channel, never by cancelling its consumer: a cancel would hand the queue to the next
+//! while we still hold messages, and these would come back behind newer ones.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::{pending, ready},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use futures::{
+    Stream, StreamExt as _,
+    stream::{FuturesUnordered, SelectAll},
+};
+use lapin::{
+    Channel,
+    message::Delivery,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    types::{FieldTable, ShortString},
+};
+use messaging::{Error, Name};
+
+use crate::{
+    acks::{Ack, Acks},
+    link::{Link, send},
+};
+
+/// Messages of one partition that are taken in at once.
+const MOST: usize = 256;
+
+/// One partition of one topic: what does not change.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) topic: Name,
+    pub(crate) partition: u32,
+    pub(crate) queue: ShortString,
+    pub(crate) prefetch: u16,
+}
+
+/// What happens on the channels.
+pub(crate) enum Event {
+    /// Messages.
+    Deliveries { slot: usize, deliveries: Vec<Delivery> },
+    /// The channel has ended by itself.
+    Ended { slot: usize, epoch: Option<u64>, error: Option<lapin::Error> },
+    /// A partition that was wanted could not be consumed.
+    Failed { slot: usize, error: Error },
+    /// A partition was given up.
+    Closed,
+}
+
+pub(crate) struct Partitions {
+    pub(crate) places: Arc<[Place]>,
+    slots: Vec<Slot>,
+    deliveries: SelectAll<Deliveries>,
+    changes: FuturesUnordered<Pin<Box<dyn Future<Output = Change> + Send>>>,
+    generation: u64,
+    acks: Vec<Ack>,
+}
+
+struct Slot {
+    /// Of whichever channel is or was the last: what older ones say is void.
+    generation: u64,
+    phase: Phase,
+    /// Not before then, after a failure.
+    retry_at: Option<Instant>,
+}
+
+enum Phase {
+    Idle,
+    Opening { wanted: bool },
+    Waiting { channel: Channel },
+    Active { channel: Channel, epoch: u64, acks: Acks, revoking: bool },
+    Closing,
+}
+
+enum Change {
+    Opened { slot: usize, generation: u64, result: Result<Box<(Channel, Quiet)>, Error> },
+    Closed { slot: usize, generation: u64 },
+}
+
+impl Partitions {
+    pub(crate) fn new(places: Arc<[Place]>) -> Self {
+        let slot = |_: &Place| Slot { generation: 0, phase: Phase::Idle, retry_at: None };
+        Self {
+            slots: places.iter().map(slot).collect(),
+            places,
+            deliveries: SelectAll::new(),
+            changes: FuturesUnordered::new(),
+            generation: 0,
+            acks: Vec::new(),
+        }
+    }
+
+    /// Begins to consume a partition, unless that is so already or it was tried a moment ago. Answers whether it has begun.
+    pub(crate) fn want(&mut self, link: &Arc<Link>, slot: usize, now: Instant) -> bool {
+        let state = &mut self.slots[slot];
+        match &mut state.phase {
+            Phase::Idle if state.retry_at.is_none_or(|at| at <= now) => {}
+            Phase::Opening { wanted } => {
+                *wanted = true;
+                return false;
+            }
+            _ => return false,
+        }
+        self.generation += 1;
+        (state.generation, state.phase) = (self.generation, Phase::Opening { wanted: true });
+        let (link, place, generation) = (link.clone(), self.places[slot].clone(), self.generation);
+        self.changes.push(Box::pin(async move {
+            Change::Opened { slot, generation, result: consume(&link, &place).await.map(Box::new) }
+        }));
+        true
+    }
+
+    /// Ends a partition that is not ours any more, if nothing of it was handed over; answers the epoch under which it has
+    /// to be asked back otherwise, once.
+    pub(crate) fn unwant(&mut self, link: &Arc<Link>, slot: usize) -> Option<u64> {
+        match &mut self.slots[slot].phase {
+            Phase::Idle | Phase::Closing => None,
+            Phase::Opening { wanted } => {
+                *wanted = false;
+                None
+            }
+            Phase::Waiting { .. } => {
+                self.close(link, slot);
+                None
+            }
+            Phase::Active { epoch, revoking, .. } => (!std::mem::replace(revoking, true)).then_some(*epoch),
+        }
+    }
+
+    /// Nothing of an active partition runs any more: acknowledges the last of it, and closes its channel. Answers whether
+    /// it had been asked back.
+    pub(crate) fn release(&mut self, link: &Arc<Link>, slot: usize, epoch: u64) -> Option<bool> {
+        let Phase::Active { epoch: current, revoking, .. } = &self.slots[slot].phase else { return None };
+        if *current != epoch {
+            return None;
+        }
+        let asked_back = *revoking;
+        self.acknowledge(slot, Instant::now(), true);
+        self.close(link, slot);
+        Some(asked_back)
+    }
+
+    /// The partition is active from now on.
+    pub(crate) fn activate(&mut self, slot: usize, epoch: u64) {
+        let prefetch = self.places[slot].prefetch;
+        let state = &mut self.slots[slot];
+        state.phase = match std::mem::replace(&mut state.phase, Phase::Idle) {
+            Phase::Waiting { channel } => Phase::Active { channel, epoch, acks: Acks::new(prefetch), revoking: false },
+            other => other,
+        };
+    }
+
+    /// Whether an active partition was asked back.
+    pub(crate) fn is_revoking(&self, slot: usize) -> bool {
+        matches!(self.slots[slot].phase, Phase::Active { revoking: true, .. })
+    }
+
+    /// The epoch of a partition that is active.
+    pub(crate) fn epoch(&self, slot: usize) -> Option<u64> {
+        match &self.slots[slot].phase {
+            Phase::Active { epoch, .. } => Some(*epoch),
+            _ => None,
+        }
+    }
+
+    /// These were finished.
+    pub(crate) fn note(&mut self, slot: usize, epoch: u64, tags: &[u64], through: u64, now: Instant) {
+        if let Phase::Active { epoch: current, acks, .. } = &mut self.slots[slot].phase
+            && *current == epoch
+        {
+            acks.note(tags, through, now);
+        }
+    }
+
+    /// Acknowledges what is due, on every partition.
+    pub(crate) fn acknowledge_due(&mut self, now: Instant) {
+        for slot in 0..self.slots.len() {
+            self.acknowledge(slot, now, false);
+        }
+    }
+
+    /// When something is due.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let due = |slot: &Slot| match &slot.phase {
+            Phase::Active { acks, .. } => acks.due(),
+            _ => None,
+        };
+        self.slots.iter().filter_map(due).min()
+    }
+
+    fn acknowledge(&mut self, slot: usize, now: Instant, everything: bool) {
+        let Phase::Active { channel, acks, .. } = &mut self.slots[slot].phase else { return };
+        acks.take(now, everything, &mut self.acks);
+        for Ack { tag, multiple } in self.acks.drain(..) {
+            send(channel.basic_ack(tag, BasicAckOptions { multiple }));
+        }
+    }
+
+    /// Closes the channel of a partition; whoever is next in line gets what was not acknowledged.
+    fn close(&mut self, link: &Arc<Link>, slot: usize) {
+        let state = &mut self.slots[slot];
+        let (Phase::Waiting { channel } | Phase::Active { channel, .. }) =
+            std::mem::replace(&mut state.phase, Phase::Closing)
+        else {
+            return;
+        };
+        let (link, generation) = (link.clone(), state.generation);
+        self.changes.push(Box::pin(async move {
+            // If it does not answer, the connection is about to be lost, and the channel with it.
+            let _ = link.answer("closing a channel", channel.close(200, "OK".into())).await;
+            Change::Closed { slot, generation }
+        }));
+    }
+
+    /// What is active, and what is waited for, by topic.
+    pub(crate) fn held(&self) -> [BTreeMap<String, BTreeSet<u32>>; 2] {
+        let mut held = [BTreeMap::new(), BTreeMap::new()];
+        for (slot, place) in self.slots.iter().zip(&*self.places) {
+            let which = match &slot.phase {
+                Phase::Active { revoking: false, .. } => 0,
+                Phase::Waiting { .. } | Phase::Opening { wanted: true } => 1,
+                _ => continue,
+            };
+            held[which].entry(place.topic.to_string()).or_insert_with(BTreeSet::new).insert(place.partition);
+        }
+        held
+    }
+
+    /// Whether nothing is consumed any more.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.slots.iter().all(|slot| matches!(slot.phase, Phase::Idle))
+    }
+
+    /// What was active when the connection was lost.
+    pub(crate) fn active(&self) -> impl Iterator<Item = (usize, u64)> {
+        (0..self.slots.len()).filter_map(|slot| Some((slot, self.epoch(slot)?)))
+    }
+
+    /// Waits for what happens next.
+    pub(crate) async fn next(&mut self, link: &Arc<Link>) -> Event {
+        loop {
+            tokio::select! {
+                biased;
+                change = self.changes.next(), if !self.changes.is_empty() => {
+                    if let Some(event) = change.and_then(|change| self.changed(link, change)) {
+                        return event;
+                    }
+                }
+                taken = self.deliveries.next(), if !self.deliveries.is_empty() => {
+                    if let Some(event) = taken.and_then(|taken| self.taken(taken)) {
+                        return event;
+                    }
+                }
+                () = pending() => {}
+            }
+        }
+    }
+
+    fn changed(&mut self, link: &Arc<Link>, change: Change) -> Option<Event> {
+        match change {
+            Change::Opened { slot, generation, result } => {
+                let state = &mut self.slots[slot];
+                let Phase::Opening { wanted } = state.phase else { return None };
+                match result {
+                    Ok(opened) => {
+                        let (channel, consumer) = *opened;
+                        state.retry_at = None;
+                        state.phase = Phase::Waiting { channel };
+                        self.deliveries.push(Deliveries { slot, generation, consumer: Some(consumer) });
+                        if !wanted {
+                            self.close(link, slot);
+                        }
+                        None
+                    }
+                    Err(error) => {
+                        state.phase = Phase::Idle;
+                        state.retry_at = Some(Instant::now() + crate::membership::INTERVAL);
+                        Some(Event::Failed { slot, error })
+                    }
+                }
+            }
+            Change::Closed { slot, generation } if self.slots[slot].generation == generation => {
+                self.slots[slot].phase = Phase::Idle;
+                Some(Event::Closed)
+            }
+            Change::Closed { .. } => None,
+        }
+    }
+
+    fn taken(&mut self, Taken { slot, generation, deliveries, ended }: Taken) -> Option<Event> {
+        let state = &mut self.slots[slot];
+        if state.generation != generation || !matches!(state.phase, Phase::Waiting { .. } | Phase::Active { .. }) {
+            return None;
+        }
+        let Some(error) = ended else { return Some(Event::Deliveries { slot, deliveries }) };
+        let epoch = self.epoch(slot);
+        let state = &mut self.slots[slot];
+        (state.phase, state.retry_at) = (Phase::Idle, Some(Instant::now() + crate::membership::INTERVAL));
+        Some(Event::Ended { slot, epoch, error })
+    }
+}
+
+/// Opens a channel and consumes a partition's queue on it.
+async fn consume(link: &Link, place: &Place) -> Result<(Channel, Quiet), Error> {
+    let channel = link.channel().await?;
+    let what = format!("consuming {}", place.queue);
+    link.answer(&what, channel.basic_qos(place.prefetch, BasicQosOptions::default())).await?;
+    let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
+    let consuming = channel.basic_consume(place.queue.clone(), tag, options, FieldTable::default());
+    let consumer = link.answer(&what, consuming).await?;
+    Ok((channel, Quiet(consumer)))
+}
+
+/// A consumer that does not cancel itself when it is dropped: its channel is closed instead.
+struct Quiet(lapin::Consumer);
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // The client cancels only consumers that are read as a stream.
+        self.0.set_delegate(|_| ready(()));
+    }
+}
+
+/// The deliveries of one partition, in batches.
+struct Deliveries {
+    slot: usize,
+    generation: u64,
+    /// `None` once it has ended.
+    consumer: Option<Quiet>,
+}
+
+struct Taken {
+    slot: usize,
+    generation: u64,
+    deliveries: Vec<Delivery>,
+    /// The stream has ended, perhaps for a reason.
+    ended: Option<Option<lapin::Error>>,
+}
+
+impl Stream for Deliveries {
+    type Item = Taken;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Taken>> {
+        let (slot, generation) = (self.slot, self.generation);
+        let Some(Quiet(consumer)) = &mut self.consumer else { return Poll::Ready(None) };
+        let mut deliveries = Vec::new();
+        let ended = loop {
+            match consumer.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(delivery))) => {
+                    deliveries.push(delivery);
+                    if deliveries.len() < MOST {
+                        continue;
+                    }
+                    break None;
+                }
+                Poll::Ready(Some(Err(error))) => break Some(Some(error)),
+                Poll::Ready(None) => break Some(None),
+                Poll::Pending if deliveries.is_empty() => return Poll::Pending,
+                Poll::Pending => break None,
+            }
+        };
+        if ended.is_some() {
+            // What came before the end comes again.
+            self.consumer = None;
+        }
+        Poll::Ready(Some(Taken { slot, generation, deliveries, ended }))
+    }
+}

@@ -1,0 +1,414 @@
+//! [`Driver`]: the task behind a publisher.
+
+use std::{
+    collections::HashMap,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use futures::{
+    FutureExt as _, StreamExt as _,
+    stream::{BoxStream, FuturesUnordered},
+};
+use lapin::{
+    Channel, Confirmation, Event,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    types::ShortString,
+};
+use messaging::{Batch, Error, ErrorKind, Message, Name, Outcome, partition_for_key};
+
+use super::{
+    Desk,
+    outstanding::{Outstanding, Place},
+};
+use crate::{
+    error::{unavailable, while_doing},
+    link::{Link, Links},
+    names,
+    topology::Topology,
+    wire,
+};
+
+/// What a frame of properties needs beside them.
+const FRAME_ROOM: usize = 1_024;
+/// How long to wait before a lost connection is tried again, at first and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+type Answer = (Place, lapin::Result<Confirmation>);
+type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+pub(super) struct Driver {
+    links: Arc<Links>,
+    desk: Arc<Desk>,
+    deadline: Duration,
+    outstanding: Outstanding,
+    /// The batch from which the next message is sent.
+    front: u64,
+    topics: HashMap<Name, Topic>,
+    confirms: FuturesUnordered<Task<Answer>>,
+    open: Option<Arc<Open>>,
+    /// A connection that is being opened, or a topic that is being looked at.
+    opening: Option<Task<Result<Arc<Open>, Error>>>,
+    learning: Option<Task<(Name, Result<u32, Error>)>>,
+    events: BoxStream<'static, Event>,
+    blocked: Option<String>,
+    backoff: Duration,
+    closing: Option<Instant>,
+}
+
+/// A connection that can be published on.
+struct Open {
+    link: Link,
+    channel: Channel,
+}
+
+/// A topic that exists in the broker.
+struct Topic {
+    partitions: u32,
+    exchange: ShortString,
+    keys: Vec<ShortString>,
+    /// Where the next message without a key goes.
+    next: u32,
+}
+
+impl Open {
+    async fn new(link: Link) -> Result<Arc<Self>, Error> {
+        let channel = link.channel().await?;
+        link.answer("asking for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        Ok(Arc::new(Self { link, channel }))
+    }
+}
+
+impl Driver {
+    pub(super) async fn new(links: Arc<Links>, desk: Arc<Desk>, deadline: Duration, link: Link) -> Result<Self, Error> {
+        let mut driver = Self {
+            links,
+            desk,
+            deadline,
+            outstanding: Outstanding::default(),
+            front: 0,
+            topics: HashMap::new(),
+            confirms: FuturesUnordered::new(),
+            open: None,
+            opening: None,
+            learning: None,
+            events: futures::stream::pending().boxed(),
+            blocked: None,
+            backoff: BACKOFF.0,
+            closing: None,
+        };
+        let open = Open::new(link).await?;
+        driver.opened(open);
+        Ok(driver)
+    }
+
+    /// Runs until closed. Answers whether every message had its answer by then.
+    pub(super) async fn run(mut self) -> bool {
+        let desk = self.desk.clone();
+        loop {
+            let mut changed = pin!(desk.changed.notified());
+            // Registered before looking, so that nothing is missed.
+            changed.as_mut().enable();
+            self.collect();
+            if let Some(done) = self.finished() {
+                self.close().await;
+                return done;
+            }
+            self.send();
+            let due = self.due();
+            tokio::select! {
+                biased;
+                answer = self.confirms.next(), if !self.confirms.is_empty() => self.answered(answer),
+                event = self.events.next() => self.happened(event),
+                opened = wait(&mut self.opening) => self.connected(opened),
+                learnt = wait(&mut self.learning) => self.learnt(learnt),
+                () = changed => {}
+                () = tokio::time::sleep_until(due.into()) => self.expire(),
+            }
+        }
+    }
+
+    fn collect(&mut self) {
+        let (batches, closing) = self.desk.collect();
+        batches.into_iter().for_each(|batch| self.outstanding.add(batch));
+        self.closing = closing;
+    }
+
+    /// Whether it is time to end, and whether everything was answered.
+    fn finished(&self) -> Option<bool> {
+        let deadline = self.closing?;
+        if self.outstanding.is_empty() {
+            return Some(true);
+        }
+        (Instant::now() >= deadline).then_some(false)
+    }
+
+    async fn close(self) {
+        let Self { open, opening, learning, confirms, .. } = self;
+        drop((opening, learning, confirms));
+        if let Some(Open { link, channel }) = open.and_then(Arc::into_inner) {
+            drop(channel);
+            link.close().await;
+        }
+    }
+
+    /// Sends as much as may be sent.
+    fn send(&mut self) {
+        if self.open.is_some() && !self.is_connected() {
+            self.lost(unavailable("the connection was lost"));
+        }
+        if self.open.is_none() && self.opening.is_none() {
+            self.reconnect();
+        }
+        let Some(open) = self.open.clone().filter(|_| self.blocked.is_none() && self.learning.is_none()) else {
+            return;
+        };
+        let largest = open.link.connection.configuration().frame_max() as usize - FRAME_ROOM;
+        let mut done = Vec::new();
+        while self.outstanding.unconfirmed() < self.links.config.confirm_window {
+            let Some((place, message)) = self.outstanding.next(self.front) else { break };
+            self.front = place.batch;
+            let refusal = if self.outstanding.follows_failed(place) {
+                Some(Outcome::rejected("not sent: an earlier message of its key was not confirmed"))
+            } else if wire::properties_weight(message) > largest {
+                let topic = &message.topic;
+                Some(Outcome::rejected(format!(
+                    "key and headers of a message for topic {topic:?} do not fit into {largest} bytes, one AMQP frame"
+                )))
+            } else {
+                None
+            };
+            if let Some(refusal) = refusal {
+                done.extend(self.outstanding.answer(place, refusal));
+                continue;
+            }
+            let Some(topic) = self.topics.get_mut(&message.topic) else {
+                self.learning = Some(learn(self.links.clone(), open, message.topic.clone()));
+                break;
+            };
+            let partition = topic.partition(message);
+            let properties = match wire::properties(message, &self.links.config.attribute_prefix) {
+                Ok(properties) => properties,
+                Err(reason) => {
+                    done.extend(self.outstanding.answer(place, Outcome::rejected(reason)));
+                    continue;
+                }
+            };
+            let (exchange, key) = (topic.exchange.clone(), topic.keys[partition as usize].clone());
+            let (open, message) = (open.clone(), message.clone());
+            let mut publishing: Task<Answer> = Box::pin(async move {
+                let options = BasicPublishOptions { mandatory: true, immediate: false };
+                let sending = open.channel.basic_publish(exchange, key, options, &message.payload, properties);
+                let result = match sending.await {
+                    Ok(confirm) => confirm.await,
+                    Err(error) => Err(error),
+                };
+                (place, result)
+            });
+            self.outstanding.sent(place, partition);
+            // The first poll queues its frames: here, so that they are queued in this order.
+            match publishing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready((_, Err(error))) => {
+                    drop(done);
+                    self.lost(while_doing("publishing", error));
+                    return;
+                }
+                Poll::Ready((place, Ok(_))) => done.extend(self.outstanding.confirmed(place)),
+                Poll::Pending => self.confirms.push(publishing),
+            }
+        }
+        // Outside the loop: the end of a batch lets the next one in.
+        drop(done);
+    }
+
+    /// Takes every answer that is there before giving any on: a return comes with some confirm, not always its own.
+    fn answered(&mut self, first: Option<Answer>) {
+        let mut answers: Vec<Answer> = first.into_iter().collect();
+        while let Some(Some(answer)) = self.confirms.next().now_or_never() {
+            answers.push(answer);
+        }
+        let mut failure = None;
+        let mut confirmed = Vec::with_capacity(answers.len());
+        let mut done: Vec<Option<Batch>> = Vec::new();
+        for (place, result) in answers {
+            let back = match result {
+                Ok(Confirmation::Ack(back)) => {
+                    confirmed.push(place);
+                    back
+                }
+                Ok(Confirmation::Nack(back)) => {
+                    // Another group's queue may hold it.
+                    done.push(self.outstanding.answer(place, Outcome::unknown("the broker refused to confirm it")));
+                    back
+                }
+                Ok(Confirmation::NotRequested) => None,
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    None
+                }
+            };
+            if let Some(back) = back
+                && !self.outstanding.returned(place, &back, &self.links.config.attribute_prefix)
+            {
+                tracing::warn!(exchange = %back.exchange, "the broker returned a message that is not outstanding");
+            }
+        }
+        done.extend(confirmed.into_iter().map(|place| self.outstanding.confirmed(place)));
+        if let Some(error) = failure {
+            self.lost(while_doing("publishing", error));
+        }
+        drop(done);
+    }
+
+    fn happened(&mut self, event: Option<Event>) {
+        match event {
+            Some(Event::ConnectionBlocked(reason)) => {
+                tracing::warn!(reason, "the broker blocks publishing: messages wait");
+                self.blocked = Some(reason);
+            }
+            Some(Event::ConnectionUnblocked) => {
+                tracing::info!("the broker takes messages again");
+                self.blocked = None;
+            }
+            // Errors of other channels are told here too.
+            Some(Event::Error(error)) if !self.is_connected() => self.lost(while_doing("publishing", error)),
+            Some(_) => {}
+            None => self.lost(unavailable("the connection ended")),
+        }
+    }
+
+    /// The connection or its channel is gone: what was sent and not confirmed is unknown.
+    fn lost(&mut self, reason: Error) {
+        if self.open.take().is_none() {
+            return;
+        }
+        tracing::warn!(
+            error = %reason.duplicate(), unconfirmed = self.outstanding.unconfirmed(), "the publisher lost its connection"
+        );
+        self.events = futures::stream::pending().boxed();
+        self.confirms = FuturesUnordered::new();
+        self.learning = None;
+        self.blocked = None;
+        // It may have been the lack of an exchange.
+        self.topics.clear();
+        drop(self.outstanding.lose_sent(&reason));
+    }
+
+    fn is_connected(&self) -> bool {
+        self.open
+            .as_ref()
+            .is_some_and(|open| open.link.connection.status().connected() && open.channel.status().connected())
+    }
+
+    fn reconnect(&mut self) {
+        let (links, pause) = (self.links.clone(), self.backoff);
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        self.opening = Some(Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            Open::new(links.open("messaging: publisher").await?).await
+        }));
+    }
+
+    fn connected(&mut self, opened: Result<Arc<Open>, Error>) {
+        self.opening = None;
+        match opened {
+            Ok(open) => self.opened(open),
+            Err(error) => tracing::warn!(error = %error.duplicate(), "the publisher cannot connect; trying again"),
+        }
+    }
+
+    fn opened(&mut self, open: Arc<Open>) {
+        self.backoff = BACKOFF.0;
+        self.events = open.link.connection.events_listener().boxed();
+        self.open = Some(open);
+    }
+
+    fn learnt(&mut self, (name, learnt): (Name, Result<u32, Error>)) {
+        self.learning = None;
+        let topic = learnt.and_then(|partitions| Topic::new(&name, partitions));
+        match topic {
+            Ok(topic) => {
+                self.topics.insert(name, topic);
+            }
+            Err(error) => {
+                // Whoever waits for this topic is told; an unreachable broker shows on the connection too.
+                let outcome = || Outcome::Rejected(Error::new(error.kind(), error.duplicate().to_string()));
+                let mut done = Vec::new();
+                while let Some((place, message)) = self.outstanding.next(self.front) {
+                    if message.topic != name {
+                        break;
+                    }
+                    done.extend(self.outstanding.answer(place, outcome()));
+                }
+                drop(done);
+            }
+        }
+    }
+
+    /// When something is to be given up, or looked at.
+    fn due(&self) -> Instant {
+        let far = Instant::now() + Duration::from_secs(3_600);
+        let due = self.outstanding.oldest().map_or(far, |oldest| oldest + self.patience());
+        // Not again and again for what was sent a little before its time.
+        let due = due.max(Instant::now() + Duration::from_millis(20));
+        self.closing.map_or(due, |closing| due.min(closing))
+    }
+
+    /// How long a message may wait to be sent: a little less than its sender waits for an answer, who would otherwise
+    /// have to take it for unknown.
+    fn patience(&self) -> Duration {
+        self.deadline - (self.deadline / 20).min(Duration::from_millis(500))
+    }
+
+    fn expire(&mut self) {
+        let why = || {
+            let reason = match (&self.blocked, &self.open) {
+                (Some(reason), _) => format!("the broker blocks publishing ({reason})"),
+                (None, None) => "the broker cannot be reached".to_owned(),
+                (None, Some(_)) => "the broker is slow to confirm earlier messages".to_owned(),
+            };
+            Error::new(ErrorKind::Timeout, format!("not sent within the publish deadline: {reason}"))
+        };
+        let done = self.outstanding.expire(self.patience(), self.deadline, why);
+        drop(done);
+        // Answers that never come would fill the channel.
+        if self.confirms.len() > self.outstanding.unconfirmed() + self.links.config.confirm_window {
+            self.lost(unavailable("the broker has left too many messages unconfirmed"));
+        }
+    }
+}
+
+impl Topic {
+    fn new(name: &str, partitions: u32) -> Result<Self, Error> {
+        let keys = (0..partitions).map(|partition| names::short(partition.to_string())).collect::<Result<_, _>>()?;
+        let next = fastrand::u32(..partitions.max(1));
+        Ok(Self { partitions, exchange: names::topic_exchange(name)?, keys, next })
+    }
+
+    fn partition(&mut self, message: &Message) -> u32 {
+        match &message.key {
+            Some(key) => partition_for_key(key, self.partitions),
+            None => {
+                self.next = (self.next + 1) % self.partitions;
+                self.next
+            }
+        }
+    }
+}
+
+fn learn(links: Arc<Links>, open: Arc<Open>, topic: Name) -> Task<(Name, Result<u32, Error>)> {
+    Box::pin(async move {
+        let facts = Topology { links: &links, link: &open.link }.topic(&topic).await;
+        (topic, facts.map(|facts| facts.partitions))
+    })
+}
+
+/// Waits for what is under way; for ever if nothing is.
+async fn wait<T>(task: &mut Option<Task<T>>) -> T {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,228 @@
+//! [`Outstanding`]: the batches that are with the publisher's task, which of their messages were sent, and how each ended.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lapin::message::BasicReturnMessage;
+use messaging::{Batch, Error, ErrorKind, Message, Outcome, Receipt};
+
+use crate::wire;
+
+/// Names one message of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) batch: u64,
+    pub(crate) index: usize,
+}
+
+/// All batches, in the order in which they were handed over.
+#[derive(Default)]
+pub(crate) struct Outstanding {
+    batches: BTreeMap<u64, Sent>,
+    next: u64,
+    /// Messages that were sent and have no answer.
+    unconfirmed: usize,
+}
+
+/// One batch, from its hand-over to its last answer.
+struct Sent {
+    batch: Batch,
+    messages: Vec<State>,
+    unanswered: usize,
+    /// The first message that was not sent.
+    next: usize,
+    handed_over: Instant,
+    /// Messages that ended without a confirm: later ones of their keys are held back.
+    failed: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Sent {
+        partition: u32,
+    },
+    /// Came back; its confirm is still to come, and says nothing.
+    Returned {
+        partition: u32,
+    },
+    Answered,
+}
+
+impl Outstanding {
+    pub(crate) fn add(&mut self, batch: Batch) {
+        let messages = vec![State::Waiting; batch.len()];
+        let unanswered = batch.len();
+        let sent = Sent { batch, messages, unanswered, next: 0, handed_over: Instant::now(), failed: Vec::new() };
+        self.batches.insert(self.next, sent);
+        self.next += 1;
+    }
+
+    /// How many messages were sent and have no answer.
+    pub(crate) fn unconfirmed(&self) -> usize {
+        self.unconfirmed
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// The next message to be sent. `from` is the batch of the one before: batches are sent one after the other.
+    pub(crate) fn next(&self, from: u64) -> Option<(Place, &Arc<Message>)> {
+        let waiting = self.batches.range(from..).find(|(_, sent)| sent.next < sent.messages.len());
+        let (batch, sent) = waiting?;
+        Some((Place { batch: *batch, index: sent.next }, sent.batch.message(sent.next)))
+    }
+
+    /// Whether an earlier message of this one's key and batch ended without a confirm.
+    pub(crate) fn follows_failed(&self, place: Place) -> bool {
+        let Some(sent) = self.batches.get(&place.batch).filter(|sent| !sent.failed.is_empty()) else { return false };
+        let message = sent.batch.message(place.index);
+        message.key.is_some()
+            && sent.failed.iter().any(|earlier| {
+                let earlier = sent.batch.message(*earlier);
+                earlier.key == message.key && earlier.topic == message.topic
+            })
+    }
+
+    /// This message was given to the client.
+    pub(crate) fn sent(&mut self, place: Place, partition: u32) {
+        if let Some(sent) = self.batches.get_mut(&place.batch) {
+            sent.messages[place.index] = State::Sent { partition };
+            sent.next = place.index + 1;
+            self.unconfirmed += 1;
+        }
+    }
+
+    /// Answers a message that was sent or is the next to be; one that has its answer keeps it. A batch that has all of
+    /// its answers comes back, to be dropped.
+    pub(crate) fn answer(&mut self, place: Place, outcome: Outcome) -> Option<Batch> {
+        let sent = self.batches.get_mut(&place.batch)?;
+        match std::mem::replace(&mut sent.messages[place.index], State::Answered) {
+            State::Answered => return None,
+            State::Waiting => sent.next = sent.next.max(place.index + 1),
+            State::Sent { .. } | State::Returned { .. } => self.unconfirmed -= 1,
+        }
+        if !matches!(outcome, Outcome::Confirmed(_)) {
+            sent.failed.push(place.index);
+        }
+        sent.batch.complete(place.index, outcome);
+        sent.unanswered -= 1;
+        if sent.unanswered > 0 {
+            return None;
+        }
+        self.batches.remove(&place.batch).map(|sent| sent.batch)
+    }
+
+    /// The broker has confirmed a message; it may have returned it before.
+    pub(crate) fn confirmed(&mut self, place: Place) -> Option<Batch> {
+        let outcome = match self.state(place)? {
+            State::Sent { partition } => Outcome::Confirmed(Receipt::new(partition, None)),
+            State::Returned { .. } => {
+                let topic = &self.batches.get(&place.batch)?.batch.message(place.index).topic;
+                Outcome::Rejected(unroutable(topic))
+            }
+            State::Waiting | State::Answered => return None,
+        };
+        self.answer(place, outcome)
+    }
+
+    /// The broker has returned a message: finds out which, beginning with the one whose confirm brought it.
+    ///
+    /// The client hands a return over with the next confirm that comes, which may be another message's. Which one it
+    /// is shows in what it is; of messages that are the same in everything it does not matter. Answers whether it was
+    /// found.
+    pub(crate) fn returned(&mut self, brought_by: Place, back: &BasicReturnMessage, prefix: &str) -> bool {
+        let is_it = |sent: &Sent, index: usize| matches!(sent.messages[index], State::Sent { partition } if same(sent.batch.message(index), partition, back, prefix));
+        let near = self.batches.get(&brought_by.batch).filter(|sent| is_it(sent, brought_by.index)).map(|_| brought_by);
+        let all = || {
+            self.batches.iter().find_map(|(batch, sent)| {
+                (0..sent.next).find(|index| is_it(sent, *index)).map(|index| Place { batch: *batch, index })
+            })
+        };
+        let Some(place) = near.or_else(all) else { return false };
+        if let Some(sent) = self.batches.get_mut(&place.batch)
+            && let State::Sent { partition } = sent.messages[place.index]
+        {
+            sent.messages[place.index] = State::Returned { partition };
+        }
+        true
+    }
+
+    /// Everything that was sent and has no answer becomes unknown; returned messages are known to be nowhere.
+    pub(crate) fn lose_sent(&mut self, reason: &Error) -> Vec<Batch> {
+        let places: Vec<Place> = self.batches.iter().flat_map(|(batch, sent)| sent.open(*batch)).collect();
+        places
+            .into_iter()
+            .filter_map(|place| match self.state(place)? {
+                State::Returned { .. } => self.confirmed(place),
+                _ => self.answer(place, Outcome::Unknown(unknown(reason))),
+            })
+            .collect()
+    }
+
+    /// Gives up batches that are older than this: what was sent is unknown, what was not is surely nowhere.
+    pub(crate) fn expire(&mut self, waiting: Duration, sent: Duration, why: impl Fn() -> Error) -> Vec<Batch> {
+        let now = Instant::now();
+        let mut places = Vec::new();
+        for (batch, entry) in &self.batches {
+            let age = now.saturating_duration_since(entry.handed_over);
+            if age >= waiting {
+                places.extend((entry.next..entry.messages.len()).map(|index| (Place { batch: *batch, index }, false)));
+            }
+            if age >= sent {
+                places.extend(entry.open(*batch).map(|place| (place, true)));
+            }
+        }
+        let end = |(place, was_sent)| {
+            let outcome = if was_sent {
+                Outcome::unknown("the broker did not confirm within the publish deadline")
+            } else {
+                Outcome::Rejected(why())
+            };
+            self.answer(place, outcome)
+        };
+        places.into_iter().filter_map(end).collect()
+    }
+
+    /// When the oldest batch was handed over.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.batches.values().next().map(|sent| sent.handed_over)
+    }
+
+    fn state(&self, place: Place) -> Option<State> {
+        self.batches.get(&place.batch).map(|sent| sent.messages[place.index])
+    }
+}
+
+impl Sent {
+    /// The messages that were sent and have no answer.
+    fn open(&self, batch: u64) -> impl Iterator<Item = Place> {
+        let open = |index: &usize| matches!(self.messages[*index], State::Sent { .. } | State::Returned { .. });
+        (0..self.next).filter(open).map(move |index| Place { batch, index })
+    }
+}
+
+/// Whether what came back is this message.
+fn same(message: &Message, partition: u32, back: &BasicReturnMessage, prefix: &str) -> bool {
+    back.exchange.as_str() == message.topic.as_str()
+        && back.routing_key.as_str().parse() == Ok(partition)
+        && back.data == message.payload
+        && wire::properties(message, prefix).is_ok_and(|properties| properties == back.properties)
+}
+
+/// Nobody has subscribed, so that nobody has the message. That may change, hence the kind of the error.
+fn unroutable(topic: &str) -> Error {
+    let message = format!(
+        "no group has subscribed to topic {topic:?}: the broker keeps messages only for groups that it knows, and \
+         returned this one"
+    );
+    Error::new(ErrorKind::Unavailable, message)
+}
+
+fn unknown(reason: &Error) -> Error {
+    Error::new(ErrorKind::Unknown, format!("the broker's answer did not come: {}", reason.duplicate()))
+}

@@ -1,0 +1,220 @@
+//! How a message lies in AMQP: CloudEvents in binary mode, attributes as headers with a prefix, and the key as a header
+//! of its own.
+//!
+//! There is no endorsed binding of CloudEvents to AMQP 0-9-1. Ours writes the names of the binding to AMQP 1.0
+//! (`cloudEvents_id` and so on), which is what clients of RabbitMQ's AMQP 1.0 read out of these headers; the prefix can be
+//! chosen. The media type is the property `content_type`; the event's id and name are the properties `message_id` and
+//! `type` as well, for tools that show these. `messaging-key` holds the key. A header that is itself called so, or begins
+//! with `header:`, is written with `header:` in front; a name that stands more than once is one header with a list.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldArray, FieldTable, ShortString},
+};
+use messaging::{Message, Name, cloudevents};
+
+const KEY: &str = "messaging-key";
+const ESCAPE: &str = "header:";
+/// What the broker adds to what it hands over again.
+const OF_THE_BROKER: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
+const PERSISTENT: u8 = 2;
+/// The most that a short string of AMQP holds.
+const SHORT: usize = 255;
+
+/// The AMQP properties of a message.
+///
+/// # Errors
+/// What does not fit into AMQP.
+pub(crate) fn properties(message: &Message, prefix: &str) -> Result<BasicProperties, String> {
+    let mut headers = FieldTable::default();
+    let mut too_long = None;
+    let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
+    let is_event = message.envelope.is_some();
+    if let Some(key) = &message.key {
+        headers.insert(KEY.into(), bytes(key));
+    }
+    let mut content_type = None;
+    cloudevents::write_binary(message, |name, value| {
+        if name == cloudevents::CONTENT_TYPE {
+            content_type = std::str::from_utf8(value).ok().and_then(short);
+            if content_type.is_some() {
+                return;
+            }
+        }
+        let name: Cow<'_, str> = match name.strip_prefix(cloudevents::PREFIX).filter(|_| is_event) {
+            Some(attribute) => format!("{prefix}{attribute}").into(),
+            None if name == KEY || name.starts_with(ESCAPE) => format!("{ESCAPE}{name}").into(),
+            None => name.into(),
+        };
+        match short(&name) {
+            Some(name) => add(&mut headers, name, value),
+            None => too_long = Some(name.into_owned()),
+        }
+    });
+    if let Some(name) = too_long {
+        return Err(format!("the header {name:?} has a name of more than {SHORT} bytes"));
+    }
+    if let Some(content_type) = content_type {
+        properties = properties.with_content_type(content_type);
+    }
+    if let Some(envelope) = &message.envelope {
+        if let Some(id) = short(&envelope.id.to_string()) {
+            properties = properties.with_message_id(id);
+        }
+        if let Some(name) = short(&envelope.name) {
+            properties = properties.with_type(name);
+        }
+    }
+    Ok(if headers.inner().is_empty() { properties } else { properties.with_headers(headers) })
+}
+
+/// About how many bytes the properties take: they have to fit into one frame.
+pub(crate) fn properties_weight(message: &Message) -> usize {
+    let envelope =
+        message.envelope.as_ref().map_or(0, |envelope| 512 + envelope.source.len() + envelope.name.len() * 2);
+    let key = message.key.as_ref().map_or(0, Bytes::len);
+    // Traces stand there twice.
+    64 + envelope + key + message.attributes.weight() * 2 + message.headers.weight()
+}
+
+/// Reads a message of a topic as it came.
+pub(crate) fn read(topic: &Name, properties: &BasicProperties, payload: Vec<u8>) -> Message {
+    let mut key = None;
+    let mut headers: Vec<(&str, Cow<'_, [u8]>)> = Vec::new();
+    if let Some(content_type) = properties.content_type() {
+        headers.push((cloudevents::CONTENT_TYPE, content_type.as_str().as_bytes().into()));
+    }
+    for (name, value) in properties.headers().iter().flatten() {
+        match name.as_str() {
+            KEY => key = Some(Bytes::from(value_bytes(value).into_owned())),
+            name if OF_THE_BROKER.contains(&name) => {}
+            name => {
+                let name = name.strip_prefix(ESCAPE).unwrap_or(name);
+                match value {
+                    AMQPValue::FieldArray(values) => {
+                        headers.extend(values.as_slice().iter().map(|value| (name, value_bytes(value))));
+                    }
+                    value => headers.push((name, value_bytes(value))),
+                }
+            }
+        }
+    }
+    let pairs = headers.iter().map(|(name, value)| (*name, &value[..]));
+    cloudevents::read(topic.clone(), key, payload.into(), pairs)
+}
+
+fn short(text: &str) -> Option<ShortString> {
+    ShortString::try_new(text).ok()
+}
+
+fn bytes(value: &[u8]) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+fn add(headers: &mut FieldTable, name: ShortString, value: &[u8]) {
+    let value = match headers.inner().get(name.as_str()) {
+        None => bytes(value),
+        Some(there) => {
+            let mut values = match there {
+                AMQPValue::FieldArray(values) => values.clone(),
+                one => FieldArray::from(vec![one.clone()]),
+            };
+            values.push(bytes(value));
+            AMQPValue::FieldArray(values)
+        }
+    };
+    headers.insert(name, value);
+}
+
+/// A value as others may have written it, as bytes: text as it is, numbers and truth in words.
+fn value_bytes(value: &AMQPValue) -> Cow<'_, [u8]> {
+    let words = match value {
+        AMQPValue::LongString(text) => return text.as_bytes().into(),
+        AMQPValue::ShortString(text) => return text.as_str().as_bytes().into(),
+        AMQPValue::ByteArray(bytes) => return bytes.as_slice().into(),
+        AMQPValue::Boolean(value) => value.to_string(),
+        AMQPValue::ShortShortInt(value) => value.to_string(),
+        AMQPValue::ShortShortUInt(value) => value.to_string(),
+        AMQPValue::ShortInt(value) => value.to_string(),
+        AMQPValue::ShortUInt(value) => value.to_string(),
+        AMQPValue::LongInt(value) => value.to_string(),
+        AMQPValue::LongUInt(value) => value.to_string(),
+        AMQPValue::LongLongInt(value) => value.to_string(),
+        AMQPValue::Timestamp(value) => value.to_string(),
+        AMQPValue::Float(value) => value.to_string(),
+        AMQPValue::Double(value) => value.to_string(),
+        AMQPValue::Void => String::new(),
+        nested => serde_json::to_string(nested).unwrap_or_default(),
+    };
+    words.into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use messaging::{Envelope, EventId, Headers, Timestamp};
+
+    fn event() -> Message {
+        let envelope = Envelope {
+            id: EventId::parse("e1"),
+            source: "orders".into(),
+            name: "orders.created".into(),
+            time: Some(Timestamp::from_unix_micros(1)),
+        };
+        let mut event = Message::new("t", "{}").with_key("k").with_envelope(envelope);
+        event.attributes = Headers::new().with("subject", "7");
+        event.with_content_type("application/json")
+    }
+
+    fn through(message: &Message, prefix: &str) -> Message {
+        read(&"t".into(), &properties(message, prefix).unwrap(), message.payload.to_vec())
+    }
+
+    #[test]
+    fn a_message_reads_back_as_it_was() {
+        let long = "x".repeat(300);
+        let messages = [
+            Message::new("t", &b"\xff\x00"[..]),
+            Message::new("t", "").with_key(""),
+            Message::new("t", "x").with_key(&b"\xff\x00"[..]),
+            event(),
+            Message::new("t", "x").with_header("header:messaging-key", "2").with_header("messaging-key", "1"),
+            Message::new("t", "x").with_header("a", "1").with_header("a", [0xff]).with_header("b", ""),
+            Message::new("t", "x").with_content_type(long.as_str()),
+            Message::new("t", "x").with_header("ce_subject", "no event's"),
+        ];
+        for message in messages {
+            for prefix in ["cloudEvents_", "ce-"] {
+                assert_eq!(through(&message, prefix), message);
+            }
+        }
+    }
+
+    #[test]
+    fn attributes_have_the_chosen_prefix_and_usual_properties() {
+        let written = properties(&event(), "cloudEvents:").unwrap();
+        assert!(written.headers().as_ref().unwrap().contains_key("cloudEvents:subject"));
+        assert_eq!(written.message_id().as_ref().unwrap().as_str(), "e1");
+        assert_eq!(written.kind().as_ref().unwrap().as_str(), "orders.created");
+    }
+
+    #[test]
+    fn what_others_wrote_is_read_as_it_is() {
+        let mut headers = FieldTable::default();
+        headers.insert("count".into(), AMQPValue::LongInt(3));
+        headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(1));
+        headers.insert("x-foreign".into(), AMQPValue::Boolean(true));
+        let message = read(&"t".into(), &BasicProperties::default().with_headers(headers), b"{}".to_vec());
+        assert_eq!(message.headers, [("count", "3"), ("x-foreign", "true")].into_iter().collect());
+        assert!(message.envelope.is_none() && message.key.is_none());
+    }
+
+    #[test]
+    fn names_that_do_not_fit_are_named() {
+        let message = Message::new("t", "x").with_header(&"n".repeat(256), "1");
+        assert!(properties(&message, "ce_").unwrap_err().contains("nnn"));
+    }
+}

@@ -1,0 +1,12 @@
+//! RabbitMQ for real: publishing, consuming, handing over, dying.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking, also in what they share"
+)]
+
+mod given;
+
+mod publishing;
