@@ -69,7 +69,7 @@ finds! {
     finds_two_of_a_lane_swapped: SwapsTwo by History, "out of order in its lane";
     finds_two_of_a_lane_out_at_once: OverlapsLane by History, "two of a lane are out";
     finds_one_without_a_key_out_twice: OverlapsKeyless by History, "two of a lane are out";
-    finds_an_ignored_revocation: IgnoresRevoke by History, "start " | "never comes to its end";
+    finds_an_ignored_revocation: IgnoresRevoke by History, "Started" | "never comes to its end";
     finds_a_start_after_the_validity: StartsStale by History, "valid until";
     finds_a_forgotten_parked_lane: ForgetsParked by History, "never comes to its end";
     finds_an_exceeded_bound: ExceedsSpan by History, "more than the span";

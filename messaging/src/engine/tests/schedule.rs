@@ -121,7 +121,8 @@ pub(super) enum Step {
 }
 
 pub(super) fn schedules() -> impl Strategy<Value = Schedule> {
-    let bounds = (prop_oneof![Just(1usize), 2..8usize, 8..40usize], 1..60usize, prop_oneof![1..40usize, Just(10_000)]);
+    let in_flight = prop_oneof![Just(1usize), 2..8usize, 8..40usize];
+    let bounds = (in_flight, prop_oneof![5 => 1..60usize, 1 => 100..300usize], prop_oneof![1..40usize, Just(10_000)]);
     (
         vec(logs(), 1..4),
         bounds,
@@ -145,7 +146,8 @@ pub(super) fn schedules() -> impl Strategy<Value = Schedule> {
 fn logs() -> impl Strategy<Value = LogPlan> {
     let keys = prop_oneof![Just(1u64), 2..5u64, Just(100u64)];
     let keyless = prop_oneof![2 => Just(0u64), 1 => 1..4u64, 1 => Just(4u64)];
-    (0..2usize, 0..2u32, 0..40usize, keys, keyless, any::<u64>())
+    let len = prop_oneof![9 => 0..40usize, 1 => 100..250usize];
+    (0..2usize, 0..2u32, len, keys, keyless, any::<u64>())
         .prop_map(|(topic, number, len, keys, keyless, seed)| LogPlan { topic, number, len, keys, keyless, seed })
 }
 
