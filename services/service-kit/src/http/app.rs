@@ -16,10 +16,9 @@ use tower_http::trace::TraceLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::{InfoBuilder, Paths, RefOr, Schema};
 use utoipa_axum::router::UtoipaMethodRouter;
-use utoipa_swagger_ui::SwaggerUi;
 
 use super::operations::{self, Operations};
-use super::{problem, requests};
+use super::{documents, problem, requests};
 
 /// Orders and notifications are a few hundred bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -93,7 +92,7 @@ fn with_both_endings<S: Clone + Send + Sync + 'static>(
 pub fn app(api: Option<Api<()>>, operations: Operations) -> Router {
     let mut router = operations::routes(operations);
     if let Some(Api { router: api, document }) = api {
-        router = router.merge(api).merge(SwaggerUi::new("/docs").url("/openapi.json", document));
+        router = router.merge(api).merge(documents::routes(&document));
     }
     router.layer(
         ServiceBuilder::new()

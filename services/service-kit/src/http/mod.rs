@@ -2,6 +2,7 @@
 //! server that drains.
 
 mod app;
+mod documents;
 mod fields;
 mod id;
 mod operations;
