@@ -82,6 +82,16 @@ pub trait Cluster: Send + Sync + 'static {
         None
     }
 
+    /// Called with each topic that a test makes: where messages are kept for groups alone, sees to it that they are kept
+    /// without one too, so that they can be browsed. Nothing is to be done where topics keep what is published.
+    ///
+    /// # Errors
+    /// If that fails.
+    async fn keep(&self, topic: &str) -> Result<(), BoxError> {
+        let _ = topic;
+        Ok(())
+    }
+
     /// Gives a topic more partitions ([`Need::Grow`]). Answers whether it can.
     ///
     /// # Errors

@@ -46,6 +46,7 @@ pub trait Way: Send + Sync {
     fn heal(&self);
 }
 
+type Keep = Box<dyn Fn(String, String) -> BoxFuture<Result<(), BoxError>> + Send + Sync>;
 type Grow = Box<dyn Fn(String, String, u32) -> BoxFuture<Result<(), BoxError>> + Send + Sync>;
 type Forget = Box<dyn Fn(String, String, u32, Position) -> BoxFuture<Result<(), BoxError>> + Send + Sync>;
 
@@ -67,6 +68,7 @@ struct Common {
     backend: Box<dyn Backend>,
     hosts: Box<dyn Hosts>,
     options: String,
+    keep: Option<Keep>,
     grow: Option<Grow>,
     forget: Option<Forget>,
 }
@@ -93,6 +95,7 @@ impl UrlFactory {
                 backend: Box::new(backend),
                 hosts: Box::new(hosts),
                 options: String::new(),
+                keep: None,
                 grow: None,
                 forget: None,
             },
@@ -122,6 +125,16 @@ impl UrlFactoryBuilder {
     /// How patient tests are.
     pub fn pace(mut self, pace: Pace) -> Self {
         self.pace = pace;
+        self
+    }
+
+    /// How a topic keeps what is published to it while it has no group ([`Cluster::keep`]): called with the broker's address
+    /// and the topic.
+    pub fn keep<F>(mut self, keep: impl Fn(String, String) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.common.keep = Some(Box::new(move |url, topic| Box::pin(keep(url, topic))));
         self
     }
 
@@ -260,6 +273,11 @@ impl Cluster for UrlCluster {
     async fn route(&self) -> Result<Option<Box<dyn Route>>, BoxError> {
         let way = self.host.way().await?;
         Ok(way.map(|way| Box::new(UrlRoute { way, common: self.common.clone() }) as Box<dyn Route>))
+    }
+
+    async fn keep(&self, topic: &str) -> Result<(), BoxError> {
+        let Some(keep) = &self.common.keep else { return Ok(()) };
+        keep(self.common.complete(self.host.url()), topic.to_owned()).await
     }
 
     async fn grow(&self, topic: &str, partitions: u32) -> Result<bool, BoxError> {

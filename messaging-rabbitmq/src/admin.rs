@@ -1,19 +1,27 @@
 //! [`RabbitMqAdmin`]: looks at topics, groups and dead letters, over a connection of its own.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use lapin::options::BasicGetOptions;
+use futures::StreamExt as _;
+use lapin::{
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::{FieldTable, ShortString},
+};
 use messaging::{Admin, Delivery, Error, ErrorKind, GroupProgress, Name, Position, TopicInfo, TopicSpec};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
+    error::while_doing,
     link::{Link, Links},
     names::{self, OPERATORS},
+    partitions::Quiet,
     topology::{Topology, Wanted},
     wire,
 };
 
+/// When browsing, nothing more comes after this long.
+const PAUSE: Duration = Duration::from_secs(1);
 /// What browsing reports as the epoch: that of no owner.
 const NO_EPOCH: u64 = 0;
 
@@ -90,39 +98,53 @@ impl Admin for RabbitMqAdmin {
         Ok(rows)
     }
 
-    /// Dead letters only, as nobody has resolved them yet: other topics are kept for their groups alone. Positions are
-    /// counted from 1 in the present order; they are others once letters before them are resolved.
+    /// What a topic keeps for the group [`OPERATORS`]: dead letters that nobody has resolved yet; of other topics, what
+    /// came since that group was declared on them. Whoever browses has it for himself for a moment. Positions are counted
+    /// from 1 in the present order; they are others once messages before them are settled.
     async fn browse(&self, topic: &str, partition: u32, from: Position, limit: usize) -> Result<Vec<Delivery>, Error> {
-        if !names::is_dead_letters(topic) {
-            let message = format!(
-                "topic {topic:?} cannot be browsed: RabbitMQ keeps messages for groups alone, and hands them over once"
-            );
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
         let link = self.link().await?;
         let queue = names::group_queue(topic, OPERATORS, partition)?;
         let topology = Topology { links: &self.links, link: &link };
-        if topology.message_count(&queue).await?.is_none() {
-            return Ok(Vec::new());
+        let Some(count) = topology.message_count(&queue).await? else {
+            return if names::is_dead_letters(topic) { Ok(Vec::new()) } else { Err(kept_for_nobody(topic)) };
+        };
+        let skipped = if from.minor > 0 { from.major } else { from.major.saturating_sub(1) };
+        let window = u16::try_from(skipped.saturating_add(limit as u64)).unwrap_or(u16::MAX);
+        let wanted = u64::from(count).min(window.into());
+        let mut found = Vec::new();
+        if wanted <= skipped {
+            return Ok(found);
         }
         let channel = link.channel().await?;
         let what = format!("browsing {queue}");
+        link.answer(&what, channel.basic_qos(window, BasicQosOptions::default())).await?;
+        let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
+        let consuming = channel.basic_consume(queue, tag, options, FieldTable::default());
+        let mut consumer = Quiet(link.answer(&what, consuming).await?);
         let topic = Name::new(topic);
-        let mut found = Vec::new();
-        while found.len() < limit {
-            let getting = channel.basic_get(queue.clone(), BasicGetOptions::default());
-            let Some(got) = link.answer(&what, getting).await? else { break };
-            let position = Position::new(got.delivery.delivery_tag);
-            if position < from {
-                continue;
+        // Somebody else may have some of them just now.
+        while let Ok(Some(next)) = timeout(PAUSE, consumer.0.next()).await {
+            let next = next.map_err(|error| while_doing(&what, error))?;
+            let position = Position::new(next.delivery_tag);
+            if position.major > skipped {
+                let mut delivery = Delivery::new(wire::read(&topic, &next.properties, next.data));
+                (delivery.partition, delivery.position, delivery.epoch) = (partition, position, NO_EPOCH);
+                found.push(delivery);
             }
-            let message = wire::read(&topic, &got.delivery.properties, got.delivery.data);
-            let mut delivery = Delivery::new(message);
-            (delivery.partition, delivery.position, delivery.epoch) = (partition, position, NO_EPOCH);
-            found.push(delivery);
+            if position.major >= wanted {
+                break;
+            }
         }
         // Puts everything back where it was.
         link.answer(&what, channel.close(200, "OK".into())).await?;
         Ok(found)
     }
+}
+
+fn kept_for_nobody(topic: &str) -> Error {
+    let message = format!(
+        "topic {topic:?} cannot be browsed: RabbitMQ keeps messages for groups alone; what is kept for the group \
+         {OPERATORS:?} can be, if a publisher declares that group on it"
+    );
+    Error::new(ErrorKind::Unsupported, message)
 }

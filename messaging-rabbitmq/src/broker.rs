@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use messaging::{
-    Address, Admin, Backend, Broker, Capabilities, Consumer, Error, ErrorKind, Publisher, PublisherOptions, Start,
+    Address, Admin, Backend, Broker, Capabilities, Consumer, Error, ErrorKind, Publisher, PublisherOptions,
     Subscription, handoff::handoff,
 };
 use tokio::time::timeout;
@@ -79,14 +79,6 @@ impl Broker for RabbitMqBroker {
     }
 
     async fn consumer(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, Error> {
-        if subscription.start == Start::Latest {
-            // A group that was declared before is owed what has come since; there is no way to skip it.
-            let message = format!(
-                "group {:?} is to start with what comes from now on; on RabbitMQ a group starts where it was declared",
-                subscription.group.as_str()
-            );
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
         let member = member_name();
         let (joined, places) = Joined::new(&self.links, subscription, &member).await?;
         let desk = Arc::new(Desk::default());

@@ -320,7 +320,7 @@ async fn consume(link: &Link, place: &Place) -> Result<(Channel, Quiet), Error> 
 }
 
 /// A consumer that does not cancel itself when it is dropped: its channel is closed instead.
-struct Quiet(lapin::Consumer);
+pub(crate) struct Quiet(pub(crate) lapin::Consumer);
 
 impl Drop for Quiet {
     fn drop(&mut self) {

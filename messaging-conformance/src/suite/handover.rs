@@ -194,33 +194,30 @@ async fn members_of_unequal_size_come_and_go(world: &World) -> Checked {
         plan
     };
     let sender = world.sender().await?;
-    world.subscribe(&plan(16)).await?;
-    // A backlog, so that every member is full, and gaps: work by chance, and lanes that fail now and then.
-    let letters = world.letters(&topic, 1_200, 60).into_iter().map(|letter| {
-        let (work, fails) = world.random(|random| (random.u64(..8_000), random.u32(..10) == 0));
-        let letter = letter.work(Duration::from_micros(work));
-        if fails { letter.fails_first(crate::script::How::Transient, 1) } else { letter }
-    });
-    for letters in letters.collect::<Vec<_>>().chunks(200) {
-        sender.publish_all(letters).await?;
-    }
-    // Two deaths on the same partitions, one soon after the other.
-    let large = world.mortal(&plan(48)).await?;
-    handles(world, &group, &large, 40).await?;
-    let small = world.mortal(&plan(3)).await?;
-    large.kill().await?;
-    handles(world, &group, &small, 10).await?;
-    let middle = world.mortal(&plan(16)).await?;
-    small.kill().await?;
-    handles(world, &group, &middle, 30).await?;
-    // Then graceful leaves.
-    let other = world.mortal(&plan(5)).await?;
-    handles(world, &group, &other, 10).await?;
-    middle.stop(DRAIN).await?;
-    let last = world.mortal(&plan(24)).await?;
-    handles(world, &group, &last, 10).await?;
-    other.stop(DRAIN).await?;
-    world.handled(&group, 1_200).await?;
+    let churn = async {
+        // Two deaths on the same partitions, one soon after the other.
+        let large = world.mortal(&plan(48)).await?;
+        handles(world, &group, &large, 40).await?;
+        let small = world.mortal(&plan(3)).await?;
+        large.kill().await?;
+        handles(world, &group, &small, 10).await?;
+        let middle = world.mortal(&plan(16)).await?;
+        small.kill().await?;
+        handles(world, &group, &middle, 30).await?;
+        // Then graceful leaves.
+        let other = world.mortal(&plan(5)).await?;
+        handles(world, &group, &other, 10).await?;
+        middle.stop(DRAIN).await?;
+        let last = world.mortal(&plan(24)).await?;
+        handles(world, &group, &last, 10).await?;
+        other.stop(DRAIN).await?;
+        handles(world, &group, &last, 50).await?;
+        Ok(last)
+    };
+    // Gaps: work by chance, and lanes that fail now and then.
+    let load = Load::new(world, &sender, &topic, 60).work(Duration::from_millis(8)).failing(0.1);
+    let last = load.during(churn).await?;
+    all_handled(world, &group).await?;
     last.stop(DRAIN).await?;
     world.drained(&group, &[&topic]).await?;
     sender.close().await?;
@@ -252,10 +249,10 @@ async fn frozen(world: &World, busy: bool) -> Checked {
     all_handled(world, &group).await?;
     if busy {
         // Every slot taken on both, and as much again in their windows.
-        let letters = world.letters(&topic, 6 * SLOTS, 3 * SLOTS).into_iter().map(|letter| letter.gate("all"));
+        let letters = world.letters(&topic, 8 * SLOTS, 6 * SLOTS).into_iter().map(|letter| letter.gate("all"));
         let before = world.log.look(|tally| tally.group(&group).started_by(&victim.name));
         sender.publish_all(&letters.collect::<Vec<_>>()).await?;
-        let full = before + SLOTS / 2;
+        let full = before + SLOTS;
         world.until("the victim is busy", &group, |seen| seen.started_by(&victim.name) >= full).await?;
     }
     victim.freeze()?;

@@ -250,6 +250,8 @@ async fn a_cut_off_members_work_goes_on(world: &World) -> Checked {
         // To the group it is as if it were frozen.
         world.log.record(&victim.name, What::Frozen);
         route.harm(Harm::MuteBroker);
+        // What it has in its window it may still handle; what comes now it never gets.
+        publishing_goes_on(world, 200).await?;
         all_handled(world, &group).await?;
         route.heal();
         world.log.record(&victim.name, What::Thawed);

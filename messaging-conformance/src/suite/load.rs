@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Letter, Sender, World};
-use crate::failure::Checked;
+use crate::{failure::Checked, script::How};
 
 /// Messages that keep coming: so many each ten milliseconds, over so many keys.
 pub(crate) struct Load<'a> {
@@ -18,6 +18,8 @@ pub(crate) struct Load<'a> {
     per_round: usize,
     /// The longest work of a handler.
     work: Duration,
+    /// Which part of the messages fails once.
+    failing: f64,
     /// Outcomes other than confirmed are no failure: somebody is harming the broker.
     rough: bool,
 }
@@ -27,7 +29,17 @@ const ROUND: Duration = Duration::from_millis(10);
 impl<'a> Load<'a> {
     /// Five hundred messages a second, handlers that work up to three milliseconds.
     pub(crate) fn new(world: &'a World, sender: &'a Sender, topic: &'a str, keys: usize) -> Self {
-        Self { world, sender, topic, keys, per_round: 5, work: Duration::from_millis(3), rough: false }
+        Self { world, sender, topic, keys, per_round: 5, work: Duration::from_millis(3), failing: 0.0, rough: false }
+    }
+
+    pub(crate) fn work(mut self, most: Duration) -> Self {
+        self.work = most;
+        self
+    }
+
+    pub(crate) fn failing(mut self, part: f64) -> Self {
+        self.failing = part;
+        self
     }
 
     pub(crate) fn rough(mut self) -> Self {
@@ -84,7 +96,9 @@ impl<'a> Load<'a> {
 
     fn letter(&self) -> Letter {
         let most = u64::try_from(self.work.as_micros()).unwrap_or(u64::MAX);
-        let (key, work) = self.world.random(|random| (random.usize(..self.keys), random.u64(..=most)));
-        self.world.letter(self.topic).key(format!("key-{key}")).work(Duration::from_micros(work))
+        let (key, work, fails) =
+            self.world.random(|random| (random.usize(..self.keys), random.u64(..=most), random.f64() < self.failing));
+        let letter = self.world.letter(self.topic).key(format!("key-{key}")).work(Duration::from_micros(work));
+        if fails { letter.fails_first(How::Transient, 1) } else { letter }
     }
 }

@@ -110,6 +110,7 @@ impl World {
         let mut spec = TopicSpec::default();
         spec.partitions = partitions;
         self.broker.admin().ensure_topic(&topic, &spec).await?;
+        self.cluster.keep(&topic).await?;
         Ok(topic)
     }
 
