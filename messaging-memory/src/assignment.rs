@@ -121,7 +121,6 @@ impl State {
         let state = &mut self.cursors[cursor as usize];
         state.owner = Some(member);
         state.epoch += 1;
-        state.next = state.progress.floor();
         self.tell(member, News::Assigned(cursor), effects);
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use messaging::{HandlerError, Start};
+use messaging::{Broker, HandlerError, Start, partition_for_key};
 use messaging_memory::MemoryBroker;
 
 use crate::given::{Lanes, Seen, Watch, exact, millis, notes, order, publish_orders, watched};
@@ -117,6 +117,38 @@ async fn a_full_window_of_one_key_lets_others_in_again() {
     bus.settled().await.unwrap();
     lanes.assert_in_order();
     assert_eq!(lanes.handled().len(), 31);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_holds_no_more_than_it_may() {
+    let (bus, lanes) = (one_partition(), Lanes::default());
+    let router = watched("billing", &lanes, |_| async {
+        tokio::time::sleep(millis(1_000)).await;
+        Ok(())
+    });
+    let _running = bus.messaging().run_one(router.concurrency(4).max_in_flight(8)).await.unwrap();
+    publish_orders(&bus, 100, 1).await;
+    tokio::time::sleep(millis(500)).await;
+    let held = Broker::pending(&bus).unwrap().describe();
+    assert_eq!(held, ["group billing has 100 unsettled on order-events/0 (8 with an instance)"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_with_a_long_backlog_does_not_keep_others_out() {
+    let (bus, lanes) = (MemoryBroker::builder().partitions(2).build().unwrap(), Lanes::default());
+    let of_partition = |number| (0..).find(|key: &i64| partition_for_key(key.to_string().as_bytes(), 2) == number);
+    let (long, short) = (of_partition(0).unwrap(), of_partition(1).unwrap());
+    for sequence in 0..1_000 {
+        bus.publish(&order(long, sequence)).await.unwrap();
+    }
+    bus.publish(&order(short, 0)).await.unwrap();
+    let router = watched("billing", &lanes, |_| async {
+        tokio::time::sleep(millis(10)).await;
+        Ok(())
+    });
+    let _running = bus.messaging().run_one(router.max_in_flight(256)).await.unwrap();
+    tokio::time::sleep(millis(15)).await;
+    assert!(lanes.handled().contains(&order(short, 0)), "{:?}", lanes.handled());
 }
 
 #[tokio::test(start_paused = true)]

@@ -239,8 +239,11 @@ async fn without_a_group_nobody_settles() {
     let publishing = tokio::spawn(async move { until_settled(&waiting, &[order(1, 0)]).await });
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert!(!publishing.is_finished(), "the group has subscribed: it is waited for");
-    // A group that comes after it is not waited for.
-    let _late = bus.messaging().run_one(notes("late", &Seen::new())).await.unwrap();
+    // A group that comes after it is not waited for, and does not stand in for the one that is.
+    let late = Seen::new();
+    let _late = bus.messaging().run_one(notes("late", &late)).await.unwrap();
+    tokio::time::sleep(millis(10)).await;
+    assert_eq!((late.count(), publishing.is_finished()), (1, false));
     let _running = bus.messaging().run_one(notes("billing", &again)).await.unwrap();
     assert_eq!(publishing.await.unwrap(), [Settling::Handled]);
     assert_eq!(seen.count(), 1);

@@ -142,6 +142,32 @@ async fn an_owner_that_was_taken_for_dead_takes_part_again_once_it_is_heard() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_stale_owner_held_does_not_stand_in_the_way_of_what_it_gets_later() {
+    let (bus, first, second) = (leased(1), Lanes::default(), Lanes::default());
+    let router = |lanes: &Lanes| {
+        let router = watched("billing", lanes, |_| async {
+            tokio::time::sleep(millis(600)).await;
+            Ok(())
+        });
+        router.max_in_flight(4)
+    };
+    let _stale = bus.messaging().run_one(router(&first)).await.unwrap();
+    publish_orders(&bus, 1, 4).await;
+    tokio::time::sleep(millis(100)).await;
+    let stale = owner(&bus).unwrap();
+    bus.silence(stale).unwrap();
+    let successor = bus.messaging().run_one(router(&second)).await.unwrap();
+    bus.settled().await.unwrap();
+    bus.restore(stale).unwrap();
+    successor.shutdown(Duration::from_secs(1)).await.unwrap();
+    tokio::time::sleep(millis(10)).await;
+    assert_eq!(owner(&bus), Some(stale));
+    publish_orders(&bus, 4, 5).await;
+    bus.settled_within(Duration::from_secs(60)).await.unwrap();
+    assert_eq!(first.started(), 2 + 20, "two before its lease had passed, and all of the later ones");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_leases_nobody_goes_stale() {
     let (bus, seen) = (MemoryBroker::new(), Seen::new());
     let _running = bus.messaging().run_one(notes("billing", &seen)).await.unwrap();
