@@ -1,14 +1,9 @@
 //! [`KafkaAdmin`]: looks at and makes topics, tells a group's progress, reads without joining.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use messaging::{
-    Admin, Delivery, Error, ErrorKind, GroupProgress, Name, Position, TopicInfo, TopicSpec,
-};
+use messaging::{Admin, Delivery, Error, ErrorKind, GroupProgress, Name, Position, TopicInfo, TopicSpec};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::ClientContext,
@@ -21,10 +16,16 @@ use crate::{
     config::KafkaConfig,
     error::{from_creation, from_kafka},
     log,
+    mark::MAX_BYTES as MARK_BYTES,
+    topics::Layout,
 };
 
 /// A broker's setting for the largest batch of records.
 const MAX_BYTES: &str = "message.max.bytes";
+/// The same for one topic.
+const TOPIC_MAX_BYTES: &str = "max.message.bytes";
+/// A topic that nearly every cluster has: asking for it is the smallest question there is.
+const PING_TOPIC: &str = "__consumer_offsets";
 /// A broker's setting for the largest metadata of a commit.
 const MAX_METADATA: &str = "offset.metadata.max.bytes";
 
@@ -40,7 +41,7 @@ pub(crate) struct Limits {
 impl Default for Limits {
     /// A broker as it is shipped.
     fn default() -> Self {
-        Self { record: 1_048_588, commit_metadata: crate::mark::MAX_BYTES }
+        Self { record: 1_048_588, commit_metadata: MARK_BYTES }
     }
 }
 
@@ -67,7 +68,10 @@ impl ClientContext for Quiet {
 
 impl KafkaAdmin {
     pub(crate) fn new(config: KafkaConfig) -> Result<Self, Error> {
-        let client = config.client().create_with_context(Quiet).map_err(from_creation)?;
+        let mut settings = config.client();
+        // It asks when it is asked, and would otherwise go on asking for every topic it ever heard of.
+        settings.set("topic.metadata.refresh.interval.ms", "-1");
+        let client = settings.create_with_context(Quiet).map_err(from_creation)?;
         Ok(Self { config: Arc::new(config), client: Arc::new(client), limits: Limits::default() })
     }
 
@@ -86,22 +90,32 @@ impl KafkaAdmin {
         let metadata = self
             .client
             .inner()
-            .fetch_metadata(None, deadline)
+            .fetch_metadata(Some(PING_TOPIC), deadline)
             .map_err(|error| from_kafka(&format!("connecting to {servers} within {deadline:?}"), error))?;
         let broker = ResourceSpecifier::Broker(metadata.orig_broker_id());
-        let asked = self.client.describe_configs([&broker], &self.options());
-        // Without the right to ask, the usual limits are the best guess; a refusal by the broker is told in any case.
-        for resource in futures::executor::block_on(asked).unwrap_or_default().into_iter().flatten() {
-            let told = |name| resource.get(name).and_then(|entry| entry.value.as_deref()?.parse::<usize>().ok());
-            self.limits.record = told(MAX_BYTES).unwrap_or(self.limits.record);
-            self.limits.commit_metadata =
-                told(MAX_METADATA).map_or(crate::mark::MAX_BYTES, |most| most.min(crate::mark::MAX_BYTES));
-        }
+        let [record, commit_metadata] = self.settings_of(&broker, [MAX_BYTES, MAX_METADATA]);
+        self.limits.record = record.unwrap_or(self.limits.record);
+        self.limits.commit_metadata = commit_metadata.map_or(MARK_BYTES, |most| most.min(MARK_BYTES));
         Ok(())
     }
 
+    /// Settings that are numbers; nothing for those that are not told. Without the right to ask, the usual values are the
+    /// best guess; what the broker refuses it tells in any case.
+    fn settings_of<const N: usize>(&self, what: &ResourceSpecifier<'_>, names: [&str; N]) -> [Option<usize>; N] {
+        let asked = self.client.describe_configs([what], &self.options());
+        let told = futures::executor::block_on(asked).unwrap_or_default().into_iter().flatten().next();
+        let number = |name| told.as_ref()?.get(name)?.value.as_deref()?.parse().ok();
+        names.map(number)
+    }
+
+    /// The largest batch of records that a topic takes, if it has a limit of its own and it is told.
+    pub(crate) fn max_bytes_of(&self, topic: &str) -> Option<usize> {
+        let [most] = self.settings_of(&ResourceSpecifier::Topic(topic), [TOPIC_MAX_BYTES]);
+        most
+    }
+
     /// How many partitions a topic has, and which have a leader; `None` if there is no such topic.
-    pub(crate) fn partitions_of(&self, topic: &str) -> Result<Option<(u32, Vec<u32>)>, Error> {
+    pub(crate) fn partitions_of(&self, topic: &str) -> Result<Option<Layout>, Error> {
         let doing = || format!("asking for topic {topic:?}");
         let metadata = self
             .client
@@ -116,11 +130,11 @@ impl KafkaAdmin {
         }
         let led = found.partitions().iter().filter(|partition| partition.leader() >= 0);
         let led = led.filter_map(|partition| u32::try_from(partition.id()).ok()).collect();
-        Ok(Some((found.partitions().len() as u32, led)).filter(|(partitions, _)| *partitions > 0))
+        Ok(Some(Layout { partitions: found.partitions().len() as u32, led }).filter(|layout| layout.partitions > 0))
     }
 
     /// The same, after making the topic if it is missing and may be made.
-    pub(crate) fn partitions_or_create(&self, topic: &str) -> Result<(u32, Vec<u32>), Error> {
+    pub(crate) fn partitions_or_create(&self, topic: &str) -> Result<Layout, Error> {
         self.partitions_or(topic, &self.config.topics, &[])
     }
 
@@ -130,7 +144,7 @@ impl KafkaAdmin {
         topic: &str,
         spec: &TopicSpec,
         settings: &[(&str, &str)],
-    ) -> Result<(u32, Vec<u32>), Error> {
+    ) -> Result<Layout, Error> {
         if let Some(found) = self.partitions_of(topic)? {
             return Ok(found);
         }
@@ -144,13 +158,13 @@ impl KafkaAdmin {
     }
 
     /// The same, made if it is missing.
-    fn make(&self, topic: &str, spec: &TopicSpec, settings: &[(&str, &str)]) -> Result<(u32, Vec<u32>), Error> {
+    fn make(&self, topic: &str, spec: &TopicSpec, settings: &[(&str, &str)]) -> Result<Layout, Error> {
         futures::executor::block_on(self.create(topic, spec, settings))?;
         // A broker learns of a new topic a moment after the controller made it.
         let deadline = std::time::Instant::now() + self.config.connect_timeout;
         loop {
             match self.partitions_of(topic) {
-                Ok(Some(found)) if found.1.len() == found.0 as usize => return Ok(found),
+                Ok(Some(found)) if found.led.len() == found.partitions as usize => return Ok(found),
                 Err(error) if !error.is_transient() => return Err(error),
                 _ if std::time::Instant::now() >= deadline => {
                     return Err(Error::new(ErrorKind::Timeout, format!("topic {topic:?} was made but has no leaders")));
@@ -191,8 +205,11 @@ impl KafkaAdmin {
 
     /// Checks that a broker answers.
     pub(crate) fn ping(&self, deadline: Duration) -> Result<(), Error> {
-        // A topic of no possible name: the smallest question there is.
-        self.client.inner().fetch_metadata(None, deadline).map(drop).map_err(|error| from_kafka("a ping", error))
+        self.client
+            .inner()
+            .fetch_metadata(Some(PING_TOPIC), deadline)
+            .map(drop)
+            .map_err(|error| from_kafka("a ping", error))
     }
 }
 
@@ -200,9 +217,9 @@ impl KafkaAdmin {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::new(ErrorKind::Internal, "kafka: a question to the client panicked").with_source(error))?
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        Error::new(ErrorKind::Internal, "kafka: a question to the client panicked").with_source(error)
+    })?
 }
 
 #[async_trait]
@@ -210,13 +227,13 @@ impl Admin for KafkaAdmin {
     async fn describe(&self, topic: &str) -> Result<Option<TopicInfo>, Error> {
         let (admin, name) = (self.clone(), Name::new(topic));
         let found = blocking(move || admin.partitions_of(&name)).await?;
-        Ok(found.map(|(partitions, _)| TopicInfo::new(topic, partitions)))
+        Ok(found.map(|layout| TopicInfo::new(topic, layout.partitions)))
     }
 
     async fn ensure_topic(&self, topic: &str, spec: &TopicSpec) -> Result<TopicInfo, Error> {
         messaging::validate_name("topic", topic)?;
         let (admin, name, asked) = (self.clone(), Name::new(topic), spec.clone());
-        let (partitions, _) = blocking(move || admin.make(&name, &asked, &[])).await?;
+        let partitions = blocking(move || admin.make(&name, &asked, &[])).await?.partitions;
         if partitions != spec.partitions {
             let wanted = spec.partitions;
             let reason = format!("topic {topic:?} has {partitions} partitions, not the {wanted} that are asked for");

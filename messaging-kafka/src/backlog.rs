@@ -16,8 +16,6 @@ use crate::{
 /// How long to wait before a full queue, or a broker that did not answer, is tried again.
 const AGAIN: Duration = Duration::from_millis(5);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// How often topics in use are asked for new partitions.
-const REFRESH: Duration = Duration::from_secs(10);
 
 /// Batches that wait, each with the message at which it goes on.
 #[derive(Default)]
@@ -77,7 +75,7 @@ impl Sender {
                 None if self.closing().is_some() => self.backlog.sleep(AGAIN),
                 None => {
                     self.refresh();
-                    self.backlog.sleep(REFRESH);
+                    self.backlog.sleep(self.admin.config().metadata_refresh);
                 }
             }
         }
@@ -141,17 +139,20 @@ impl Sender {
 
     /// Asks the broker for a topic, and makes it if it is missing and may be made.
     fn learn(&self, topic: &Name) -> Result<(), Error> {
-        let (partitions, led) = self.admin.partitions_or_create(topic)?;
-        self.lock().topics.learn(topic, partitions, led);
+        let layout = self.admin.partitions_or_create(topic)?;
+        if let Some(most) = self.admin.max_bytes_of(topic) {
+            self.batch_at_most(most)?;
+        }
+        self.lock().topics.learn(topic, layout);
         Ok(())
     }
 
     /// Asks for new partitions of topics in use.
     fn refresh(&self) {
-        let before = Instant::now().checked_sub(REFRESH);
+        let before = Instant::now().checked_sub(self.admin.config().metadata_refresh);
         while let Some(topic) = before.and_then(|before| self.lock().topics.stale(before)) {
             match self.admin.partitions_of(&topic) {
-                Ok(Some((partitions, led))) => self.lock().topics.learn(&topic, partitions, led),
+                Ok(Some(layout)) => self.lock().topics.learn(&topic, layout),
                 Ok(None) => self.lock().topics.forget(&topic),
                 Err(_) => self.lock().topics.put_off(&topic),
             }

@@ -74,7 +74,7 @@ impl Broker for KafkaBroker {
     }
 
     async fn publisher(&self, options: PublisherOptions) -> Result<Arc<dyn Publisher>, Error> {
-        let config = self.admin.config().producer(options.deadline);
+        let config = self.admin.config().producer(options.deadline, self.admin.limits().record);
         Ok(KafkaPublisher::open(config, options.deadline, self.admin.clone())?)
     }
 

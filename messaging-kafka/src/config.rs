@@ -153,7 +153,8 @@ impl KafkaConfig {
     }
 
     /// What a producer is made with, if an unanswered message is given up after `deadline`.
-    pub(crate) fn producer(&self, deadline: Duration) -> ClientConfig {
+    /// The brokers take batches of records of at most `batch` bytes.
+    pub(crate) fn producer(&self, deadline: Duration, batch: usize) -> ClientConfig {
         let mut config = self.client();
         config
             .set("enable.idempotence", "true")
@@ -163,6 +164,7 @@ impl KafkaConfig {
             .set("compression.type", &self.compression)
             .set("retry.backoff.ms", millis(crate::outcome::RETRY_BACKOFF))
             .set("message.max.bytes", crate::outcome::LOCAL_MAX_BYTES.to_string())
+            .set(crate::publisher::BATCH_BYTES, batch.min(1_000_000).to_string())
             .set("queue.buffering.max.messages", "200000")
             .set("queue.buffering.max.kbytes", "262144");
         self.pass_through_to(&mut config);
@@ -177,7 +179,7 @@ impl KafkaConfig {
             .set("group.protocol", "classic")
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", millis(self.session_timeout))
-            .set("heartbeat.interval.ms", millis((self.session_timeout / 12).min(Duration::from_millis(500))))
+            .set("heartbeat.interval.ms", millis((self.session_timeout / 12).min(Duration::from_millis(250))))
             // How long a member may take to let go of what it is asked for: the pump polls on whatever handlers do.
             .set("max.poll.interval.ms", millis(self.session_timeout.max(Duration::from_secs(60))))
             .set("enable.auto.commit", "false")
@@ -239,7 +241,7 @@ mod tests {
         assert_eq!(config.bootstrap_servers, "a:1,b:2");
         assert_eq!((config.topics.partitions, config.create_topics), (3, false));
         assert_eq!(config.topics.retention, Some(Duration::from_secs(7 * 86_400)));
-        assert_eq!(config.producer(Duration::from_secs(30)).get("linger.ms"), Some("5"));
+        assert_eq!(config.producer(Duration::from_secs(30), 1 << 20).get("linger.ms"), Some("5"));
     }
 
     #[test]
@@ -283,7 +285,7 @@ mod tests {
     #[test]
     fn librdkafka_knows_every_setting_that_is_set() {
         let config = parse("kafka://127.0.0.1:1").unwrap();
-        config.producer(Duration::from_secs(30)).create_native_config().unwrap();
+        config.producer(Duration::from_secs(30), 1 << 20).create_native_config().unwrap();
         config.consumer("g").create_native_config().unwrap();
     }
 

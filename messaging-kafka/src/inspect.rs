@@ -43,10 +43,10 @@ fn onlooker(admin: &KafkaAdmin, group: &str) -> Result<BaseConsumer<Onlooker>, E
 }
 
 fn places(admin: &KafkaAdmin, topic: &str) -> Result<Vec<(String, i32)>, Error> {
-    let Some((count, _)) = admin.partitions_of(topic)? else {
+    let Some(layout) = admin.partitions_of(topic)? else {
         return Err(Error::new(ErrorKind::Config, format!("topic {topic:?} does not exist")));
     };
-    Ok((0..count.cast_signed()).map(|partition| (topic.to_owned(), partition)).collect())
+    Ok((0..layout.partitions.cast_signed()).map(|partition| (topic.to_owned(), partition)).collect())
 }
 
 /// How far a group is on a topic, a row for each partition.

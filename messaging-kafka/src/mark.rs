@@ -176,7 +176,9 @@ mod tests {
 
     #[test]
     fn foreign_and_broken_text_says_nothing() {
-        for text in ["", "x", "messaging/2;epoch=1", "messaging/1;epoch=x", "messaging/1;finished=%%", "messaging/1;epoch"] {
+        for text in
+            ["", "x", "messaging/2;epoch=1", "messaging/1;epoch=x", "messaging/1;finished=%%", "messaging/1;epoch"]
+        {
             assert_eq!(Mark::read(text), None, "{text:?}");
         }
         assert_eq!(Mark::read("messaging/1;epoch=3;later=x"), Some(Mark { epoch: 3, runs: Vec::new() }));

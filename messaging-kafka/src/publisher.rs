@@ -28,9 +28,8 @@ use tokio::sync::watch;
 use crate::{
     admin::KafkaAdmin,
     backlog::Backlog,
-    error::unavailable,
-    log,
-    outcome,
+    error::{from_kafka, unavailable},
+    log, outcome,
     outstanding::{Answered, Outstanding, Slot},
     topics::Topics,
 };
@@ -40,6 +39,9 @@ use crate::{
 const DEPTH: usize = 64;
 /// How long the polling thread waits for reports before it looks whether it should end.
 const POLL: Duration = Duration::from_millis(50);
+
+/// librdkafka's setting for the largest batch of records.
+pub(crate) const BATCH_BYTES: &str = "batch.size";
 
 type Client = BaseProducer<Context>;
 
@@ -80,7 +82,8 @@ impl ProducerContext for Context {
 pub(crate) struct Sender {
     /// `None` once closed.
     client: RwLock<Option<Arc<Client>>>,
-    config: ClientConfig,
+    /// What the next client is made with.
+    config: Mutex<ClientConfig>,
     broken: Arc<AtomicBool>,
     outstanding: Arc<Outstanding>,
     pub(crate) deadline: Duration,
@@ -118,7 +121,7 @@ impl KafkaPublisher {
         let client = create(&config, &outstanding, &broken)?;
         let sender = Arc::new(Sender {
             client: RwLock::new(Some(Arc::new(client))),
-            config,
+            config: Mutex::new(config),
             broken,
             outstanding,
             deadline,
@@ -321,12 +324,28 @@ impl Sender {
         self.ended.borrow().is_some()
     }
 
+    /// A topic takes no larger batches than this. The broker would refuse a larger one with every message in it, so that
+    /// the client has to make smaller ones from now on: another client, once this one has sent what it has. Called while
+    /// everything that follows waits in the backlog.
+    ///
+    /// # Errors
+    /// If the client could not send everything in time, or no other could be made; to be tried again.
+    pub(crate) fn batch_at_most(&self, bytes: usize) -> Result<(), Error> {
+        let mut config = self.config.lock();
+        let now = config.get(BATCH_BYTES).and_then(|now| now.parse().ok()).unwrap_or(usize::MAX);
+        let Some(old) = self.client.read().clone().filter(|_| bytes < now) else { return Ok(()) };
+        old.flush(self.deadline).map_err(|error| from_kafka("flushing", error))?;
+        config.set(BATCH_BYTES, bytes.to_string());
+        *self.client.write() = Some(Arc::new(create(&config, &self.outstanding, &self.broken)?));
+        Ok(())
+    }
+
     /// A fatal error (the broker has lost track of the idempotent producer) ends a client, not the publisher: what is out
     /// becomes unknown, what follows goes through a new client.
     fn replace(&self, old: Arc<Client>) {
         let error = old.client().fatal_error();
         tracing::warn!(?error, "the producer failed for good and is replaced; what it held is unknown");
-        match create(&self.config, &self.outstanding, &self.broken) {
+        match create(&self.config.lock(), &self.outstanding, &self.broken) {
             Ok(client) => {
                 *self.client.write() = Some(Arc::new(client));
                 self.broken.store(false, Ordering::Release);

@@ -20,6 +20,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("message.timeout.ms", DEADLINE),
     ("delivery.timeout.ms", DEADLINE),
     ("message.max.bytes", "the limit is the broker's, less room for a dead letter's headers"),
+    ("batch.size", "it follows from what the topics take"),
     ("delivery.report.only.error", "every message is answered"),
     ("enable.auto.commit", PROGRESS),
     ("auto.commit.enable", PROGRESS),

@@ -14,10 +14,16 @@ pub(crate) struct Topics {
     known: HashMap<Name, Topic>,
 }
 
-struct Topic {
-    partitions: u32,
+/// A topic as the broker describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) partitions: u32,
     /// Partitions that have a leader now.
-    led: Vec<u32>,
+    pub(crate) led: Vec<u32>,
+}
+
+struct Topic {
+    layout: Layout,
     /// Where messages without a key go, and how many bytes still do.
     sticky: u32,
     sticky_left: usize,
@@ -32,7 +38,7 @@ impl Topics {
         let topic = self.known.get_mut(&message.topic)?;
         topic.used = true;
         match &message.key {
-            Some(key) => Some(partition_for_key(key, topic.partitions)),
+            Some(key) => Some(partition_for_key(key, topic.layout.partitions)),
             None => {
                 let bytes = message.weight();
                 if topic.sticky_left == 0 {
@@ -45,19 +51,19 @@ impl Topics {
     }
 
     /// Learns a topic, or learns it anew.
-    pub(crate) fn learn(&mut self, name: &Name, partitions: u32, led: Vec<u32>) {
-        let led = if led.is_empty() { (0..partitions).collect() } else { led };
+    pub(crate) fn learn(&mut self, name: &Name, mut layout: Layout) {
+        if layout.led.is_empty() {
+            layout.led = (0..layout.partitions).collect();
+        }
         match self.known.get_mut(name) {
             Some(topic) => {
-                topic.partitions = partitions;
-                topic.led = led;
+                topic.layout = layout;
                 topic.used = false;
                 topic.refreshed = Instant::now();
                 topic.sticky_left = 0;
             }
             None => {
-                let mut topic =
-                    Topic { partitions, led, sticky: 0, sticky_left: 0, used: false, refreshed: Instant::now() };
+                let mut topic = Topic { layout, sticky: 0, sticky_left: 0, used: false, refreshed: Instant::now() };
                 topic.move_on();
                 self.known.insert(name.clone(), topic);
             }
@@ -84,8 +90,8 @@ impl Topics {
 
 impl Topic {
     fn move_on(&mut self) {
-        let others: Vec<u32> = self.led.iter().copied().filter(|partition| *partition != self.sticky).collect();
-        let candidates = if others.is_empty() { &self.led } else { &others };
+        let others: Vec<u32> = self.layout.led.iter().copied().filter(|partition| *partition != self.sticky).collect();
+        let candidates = if others.is_empty() { &self.layout.led } else { &others };
         self.sticky = fastrand::choice(candidates.iter().copied()).unwrap_or(0);
         self.sticky_left = STICKY_BYTES;
     }
@@ -100,7 +106,7 @@ mod tests {
         let mut topics = Topics::default();
         let keyed = Message::new("t", "x").with_key("key");
         assert_eq!(topics.partition(&keyed), None);
-        topics.learn(&"t".into(), 8, Vec::new());
+        topics.learn(&"t".into(), Layout { partitions: 8, led: Vec::new() });
         assert_eq!(topics.partition(&keyed), Some(partition_for_key(b"key", 8)));
         let plain = Message::new("t", vec![0; 1024]);
         let visited: Vec<u32> = (0..400).filter_map(|_| topics.partition(&plain)).collect();
@@ -112,7 +118,7 @@ mod tests {
     #[test]
     fn messages_without_a_key_avoid_partitions_without_a_leader() {
         let mut topics = Topics::default();
-        topics.learn(&"t".into(), 4, vec![1, 3]);
+        topics.learn(&"t".into(), Layout { partitions: 4, led: vec![1, 3] });
         let plain = Message::new("t", vec![0; 32 << 10]);
         let visited: Vec<u32> = (0..20).filter_map(|_| topics.partition(&plain)).collect();
         assert!(visited.iter().all(|partition| [1, 3].contains(partition)), "{visited:?}");

@@ -6,9 +6,7 @@ use std::{
 };
 
 use messaging::{Error, Start, Tick};
-use rdkafka::{
-    Offset, TopicPartitionList, consumer::Consumer, error::KafkaResult, types::RDKafkaErrorCode as Code,
-};
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer, error::KafkaResult, types::RDKafkaErrorCode as Code};
 
 use super::{
     context::{Place, places},
@@ -179,9 +177,11 @@ impl Pump {
                 self.put_off(std::iter::once(beginning.slot), AGAIN);
                 continue;
             }
-            let Some(tenure) = self.tenures.slot_mut(beginning.slot).filter(|tenure| {
-                tenure.is(topic, *partition) && matches!(tenure.phase, Phase::Adopting { .. })
-            }) else {
+            let Some(tenure) = self
+                .tenures
+                .slot_mut(beginning.slot)
+                .filter(|tenure| tenure.is(topic, *partition) && matches!(tenure.phase, Phase::Adopting { .. }))
+            else {
                 continue;
             };
             let number = partition.unsigned_abs();
@@ -243,9 +243,9 @@ impl Pump {
                 known.extend(self.unknown(topic, &unknown)?);
             }
         }
-        let begin = due.iter().filter_map(|(slot, place)| {
-            Some(beginning(*slot, place.clone(), *ranges.get(place)?, known.get(place)?))
-        });
+        let begin = due
+            .iter()
+            .filter_map(|(slot, place)| Some(beginning(*slot, place.clone(), *ranges.get(place)?, known.get(place)?)));
         Ok(begin.collect())
     }
 
@@ -254,8 +254,9 @@ impl Pump {
     /// If it has elsewhere in the topic, they were found later, and begin at their oldest message. If it has nowhere, this
     /// is the group's first start: whoever has partition 0 decides for all, so that all agree on "now".
     fn unknown(&self, topic: &str, unknown: &[Place]) -> Result<HashMap<Place, Committed>, Error> {
-        let Some((count, _)) = self.admin.partitions_of(topic)? else { return Ok(HashMap::new()) };
-        let all: Vec<Place> = (0..count.cast_signed()).map(|partition| (topic.to_owned(), partition)).collect();
+        let Some(layout) = self.admin.partitions_of(topic)? else { return Ok(HashMap::new()) };
+        let all: Vec<Place> =
+            (0..layout.partitions.cast_signed()).map(|partition| (topic.to_owned(), partition)).collect();
         // Asked before the commits are read: no other member's start can lie before it, if there is none yet.
         let ends = ranges(&self.consumer, &all, QUESTION)?;
         let elsewhere = committed(&self.consumer, &all, QUESTION)?;
@@ -334,7 +335,13 @@ fn beginning(slot: u32, place: Place, (low, high): Range, committed: &Committed)
     let epoch = new_epoch(committed.mark.as_ref().map(|mark| mark.epoch));
     let offset = committed.offset;
     if offset > high {
-        tracing::error!(topic = place.0, partition = place.1, offset, high, "the log ends before what was committed: it begins anew");
+        tracing::error!(
+            topic = place.0,
+            partition = place.1,
+            offset,
+            high,
+            "the log ends before what was committed: it begins anew"
+        );
         return Beginning { slot, place, epoch, progress: Progress::new(low, []), gone: Vec::new() };
     }
     let finished = committed.mark.iter().flat_map(|mark| mark.finished(offset));

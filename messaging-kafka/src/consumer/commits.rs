@@ -8,15 +8,13 @@ use std::{
 };
 
 use messaging::{Clock, Error, ErrorKind, Tick};
-use rdkafka::{
-    TopicPartitionList, consumer::Consumer, error::KafkaResult, types::RDKafkaErrorCode as Code,
-};
+use rdkafka::{TopicPartitionList, consumer::Consumer, error::KafkaResult, types::RDKafkaErrorCode as Code};
 
 use super::{committer::Committer, event::Event, inbox::TenureId, pump::Pump, resolve::add_commit};
 use crate::mark::Mark;
 
-/// What is finished is sent this soon after the commit before.
-const SOON: Duration = Duration::from_millis(100);
+/// What is finished is sent this soon after the commit before: what was not sent when a process dies comes again.
+const SOON: Duration = Duration::from_millis(20);
 /// A renewal goes at least this often.
 const AT_LEAST: Duration = Duration::from_millis(900);
 /// How long the last commit may take before the group is left without it.
@@ -50,6 +48,11 @@ enum Purpose {
 impl Commits {
     pub(super) fn new(committer: Committer, limit: usize) -> Self {
         Self { committer, out: None, last: Instant::now(), limit, failure: None }
+    }
+
+    /// How soon what is finished is to be sent; the answer to a commit that is out wakes the pump.
+    pub(super) fn due_in(&self) -> Duration {
+        if self.is_idle() { SOON.saturating_sub(self.last.elapsed()) } else { SOON }
     }
 
     /// The largest metadata that the broker takes.
@@ -89,7 +92,8 @@ impl Pump {
         }
     }
 
-    /// Sends what is new; if nothing is, any one partition's progress again, for the sign of life.
+    /// Sends what is new; if nothing is, all of it again: for the sign of life, and because a commit from an earlier
+    /// membership that was held up on its way may have put something older in its place.
     fn send_renewal(&mut self, dirty: bool) {
         let mut list = TopicPartitionList::new();
         let mut ids = Vec::new();
@@ -104,9 +108,6 @@ impl Pump {
             add_commit(&mut list, &tenure.topic, tenure.partition, tenure.progress.watermark(), &text);
             tenure.dirty = false;
             ids.push(tenure.id);
-            if !dirty {
-                break;
-            }
         }
         if !ids.is_empty() {
             self.send_commit(list, Purpose::Renewal(ids));

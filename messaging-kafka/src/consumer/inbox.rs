@@ -1,6 +1,12 @@
 //! [`Inbox`]: what the executor tells the pump: finished deliveries, released partitions, the close.
 
-use std::{sync::OnceLock, thread::Thread};
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::Thread,
+};
 
 use parking_lot::Mutex;
 
@@ -28,6 +34,8 @@ pub(super) struct Letters {
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     letters: Mutex<Letters>,
+    /// The pump will look soon without being woken.
+    attentive: AtomicBool,
     pump: OnceLock<Thread>,
 }
 
@@ -45,9 +53,19 @@ impl Inbox {
         }
     }
 
-    /// Notes finished deliveries. The pump looks often enough by itself.
+    /// Notes finished deliveries.
     pub(super) fn finished(&self, tenure: TenureId, offsets: impl Iterator<Item = u64>) {
         self.letters.lock().finished.extend(offsets.map(|offset| (tenure, offset)));
+        if !self.attentive.swap(true, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// The pump goes to sleep, to look again soon by itself or only when it is woken. Answers whether it may:
+    /// not if there is something to look at already.
+    pub(super) fn may_sleep(&self, soon: bool) -> bool {
+        self.attentive.store(soon, Ordering::SeqCst);
+        soon || self.letters.lock().finished.is_empty()
     }
 
     pub(super) fn release(&self, tenure: TenureId) {

@@ -20,9 +20,7 @@ use std::{
     time::Duration,
 };
 
-use messaging::{
-    Consumer, Error, ErrorKind, Intake, Message, PartitionHandle, Position, Settlement, handoff,
-};
+use messaging::{Consumer, Error, ErrorKind, Intake, Message, PartitionHandle, Position, Settlement, handoff};
 
 use self::{
     event::Event,

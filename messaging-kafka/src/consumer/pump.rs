@@ -30,8 +30,9 @@ use crate::{admin::KafkaAdmin, record};
 
 /// How many messages are drained before everything else has its turn.
 const TURN: usize = 1_024;
-/// While partitions are ours, finished deliveries are looked for this often.
-const GLANCE: Duration = Duration::from_millis(50);
+/// While partitions are ours, and while none is, the pump looks around this often without a reason.
+const GLANCE: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_secs(1);
 /// Between the pump and the executor lie at most so many messages of all partitions, and of one at least so many.
 const WAITING_MESSAGES: usize = 65_536;
 const LEAST_MESSAGES: usize = 512;
@@ -120,8 +121,9 @@ impl Pump {
             if self.letters.close {
                 return self.close();
             }
-            if !more {
-                std::thread::park_timeout(self.patience());
+            let (patience, soon) = self.patience();
+            if !more && self.inbox.may_sleep(soon) {
+                std::thread::park_timeout(patience);
             }
         }
     }
@@ -252,15 +254,22 @@ impl Pump {
         self.letters.close
     }
 
-    /// How long nothing needs to be done.
-    fn patience(&self) -> Duration {
+    /// How long nothing needs to be done, unless something happens; and whether finished deliveries can wait for it.
+    fn patience(&self) -> (Duration, bool) {
         let now = Instant::now();
-        let due = self.tenures.iter().filter_map(|tenure| match tenure.phase {
-            Phase::Adopting { at } => Some(at.saturating_duration_since(now)),
-            _ => None,
-        });
-        let most = if self.tenures.len() > 0 { GLANCE } else { Duration::from_secs(1) };
-        due.min().unwrap_or(most).min(most).max(Duration::from_millis(1))
+        let most = if self.tenures.len() > 0 { GLANCE } else { IDLE };
+        let mut patience = most;
+        let mut soon = false;
+        for tenure in self.tenures.iter() {
+            if let Phase::Adopting { at } = tenure.phase {
+                patience = patience.min(at.saturating_duration_since(now));
+            }
+            soon |= tenure.dirty;
+        }
+        if soon {
+            patience = patience.min(self.commits.due_in());
+        }
+        (patience.max(Duration::from_millis(1)), soon)
     }
 
     /// The client waits for an answer to each change of its assignment, also while it closes.

@@ -7,12 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::{TopicPartitionList, consumer::Consumer};
 
-use super::{
-    context::places,
-    event::Event,
-    pump::Pump,
-    tenure::Phase,
-};
+use super::{context::places, event::Event, pump::Pump, tenure::Phase};
 
 /// How long the last commit of drained partitions may take.
 const LAST_COMMIT: Duration = Duration::from_secs(3);
@@ -64,9 +59,8 @@ impl Pump {
             return self.revoke(revoking.partitions, true);
         }
         let asked = places(&revoking.partitions);
-        let is_asked = |tenure: &super::tenure::Tenure| {
-            asked.iter().any(|(topic, partition)| tenure.is(topic, *partition))
-        };
+        let is_asked =
+            |tenure: &super::tenure::Tenure| asked.iter().any(|(topic, partition)| tenure.is(topic, *partition));
         let busy = self.tenures.iter().any(|tenure| is_asked(tenure) && !matches!(tenure.phase, Phase::Drained));
         if busy {
             self.revoking = Some(revoking);
@@ -81,7 +75,8 @@ impl Pump {
         if dirty {
             tracing::warn!("partitions go without their last commit: what it lacks comes again elsewhere");
         }
-        let slots: Vec<u32> = self.tenures.iter().filter(|tenure| is_asked(tenure)).map(|tenure| tenure.id.slot).collect();
+        let slots: Vec<u32> =
+            self.tenures.iter().filter(|tenure| is_asked(tenure)).map(|tenure| tenure.id.slot).collect();
         for slot in slots {
             self.tenures.remove(slot);
         }

@@ -27,12 +27,11 @@ pub(crate) fn join(admin: KafkaAdmin, subscription: &Subscription) -> Result<Kaf
     let group = &subscription.group;
     let config = admin.config().consumer(group);
     let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(from_creation)?;
-    let replays: Vec<Name> =
-        subscription.topics.iter().map(|topic| messaging::replay_topic(topic, group)).collect();
+    let replays: Vec<Name> = subscription.topics.iter().map(|topic| messaging::replay_topic(topic, group)).collect();
     for topic in &subscription.topics {
         let is_replay = replays.contains(topic);
         let spec = if is_replay { derived(&admin) } else { admin.config().topics.clone() };
-        let (partitions, _) = admin.partitions_or(topic, &spec, &[])?;
+        let partitions = admin.partitions_or(topic, &spec, &[])?.partitions;
         let letters = dead_letter_topic(topic, group);
         // Looked at before the commits: its maker has committed before it made it.
         let was_here = !is_replay && admin.partitions_of(&letters)?.is_some();
@@ -107,7 +106,8 @@ fn begin(
 }
 
 fn is_members_business(error: &Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<rdkafka::error::KafkaError>());
+    let source =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<rdkafka::error::KafkaError>());
     matches!(
         source.and_then(rdkafka::error::KafkaError::rdkafka_error_code),
         Some(Code::UnknownMemberId | Code::IllegalGeneration | Code::RebalanceInProgress)
@@ -119,7 +119,9 @@ fn retry<T>(limit: Duration, ask: impl Fn() -> Result<T, Error>) -> Result<T, Er
     let deadline = std::time::Instant::now() + limit;
     loop {
         match ask() {
-            Err(error) if error.is_transient() && !is_members_business(&error) && std::time::Instant::now() < deadline => {
+            Err(error)
+                if error.is_transient() && !is_members_business(&error) && std::time::Instant::now() < deadline =>
+            {
                 std::thread::sleep(Duration::from_millis(50));
             }
             answer => return answer,

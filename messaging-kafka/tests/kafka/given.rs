@@ -155,11 +155,6 @@ impl Seen {
         self.state.lock().starts.clone()
     }
 
-    /// How often each message was handled.
-    pub(crate) fn handled(&self) -> BTreeMap<(String, u32), u32> {
-        self.state.lock().handled.clone()
-    }
-
     /// Each key's messages started first in their order and never overlapped; no epoch came back.
     #[track_caller]
     pub(crate) fn assert_in_order(&self) {
