@@ -31,7 +31,7 @@ pub struct Tally {
     groups: HashMap<Arc<str>, GroupTally>,
     runs: HashMap<(Arc<str>, u64), (Arc<str>, Option<u64>)>,
     stopped: HashSet<Arc<str>>,
-    confirmed: usize,
+    confirmed: HashSet<u64>,
     answered: usize,
 }
 
@@ -110,7 +110,14 @@ impl Tally {
     /// How many publishes were confirmed.
     #[must_use]
     pub fn confirmed(&self) -> usize {
-        self.confirmed
+        self.confirmed.len()
+    }
+
+    /// The messages that are confirmed and that this group has not handled.
+    #[must_use]
+    pub fn unhandled(&self, group: &str) -> Vec<u64> {
+        let group = self.group(group);
+        self.confirmed.iter().copied().filter(|id| !group.has_handled(*id)).collect()
     }
 
     /// How many publishes have an outcome.
@@ -121,8 +128,8 @@ impl Tally {
 
     fn note(&mut self, record: &Record) {
         match &record.what {
-            What::Confirmed { .. } => {
-                self.confirmed += 1;
+            What::Confirmed { id, .. } => {
+                self.confirmed.insert(*id);
                 self.answered += 1;
             }
             What::Rejected { .. } | What::Unknown { .. } => self.answered += 1,
