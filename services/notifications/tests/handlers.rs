@@ -32,7 +32,7 @@ impl Mailer for FakeMailer {
         if self.refuses {
             return Err(MailError::Refused("no such user".into()));
         }
-        if self.busy.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+        if self.busy.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
             return Err(MailError::Unavailable("try later".into()));
         }
         self.sent.lock().unwrap().push(notification.clone());

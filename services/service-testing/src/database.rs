@@ -25,7 +25,7 @@ impl TestDatabase {
     /// A PostgreSQL database that does not exist yet, on a server that the tests of this process share; `None` where
     /// there is no such server, unless it must be there.
     pub async fn postgres() -> Option<Self> {
-        or_skip(Postgres::shared().await).map(|server| Self::on(server))
+        or_skip(Postgres::shared().await).map(Self::on)
     }
 
     /// A PostgreSQL database that does not exist yet, on this server.

@@ -102,7 +102,7 @@ async fn every_order_has_its_notifications_in_order_and_one_that_fails_holds_up_
         let (client, left) = (Client::new(orders_address), left.clone());
         let order = json!({"user_id": customer + 1, "user_email": "user@example.com", "total": "99.99"});
         tokio::spawn(async move {
-            while left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
                 let placed = client.post("/api/v1/orders/", &order).await;
                 assert_eq!(placed.status, StatusCode::CREATED);
                 let path = format!("/api/v1/orders/{}/complete", placed.body["id"]);

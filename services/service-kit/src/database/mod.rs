@@ -2,7 +2,7 @@
 //!
 //! Queries are written once, in SQL that both understand (`$1` placeholders, `RETURNING`), over
 //! values that both store alike: 64-bit integers and text. Amounts are integer cents, times are
-//! integer microseconds. What differs lives in [`query`], and in one folder of migrations each.
+//! integer microseconds. What differs lives in one file, `query.rs`, and in one folder of migrations each.
 
 mod error;
 mod migrations;
