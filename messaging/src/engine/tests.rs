@@ -12,6 +12,7 @@ mod rules;
 mod scale;
 mod schedule;
 mod simulation;
+mod watermark;
 
 use std::time::Duration;
 
