@@ -1,7 +1,7 @@
 //! The engine under random schedules: a broker that redelivers, an executor that is late, a clock that jumps.
 //!
 //! [`simulation`] drives the engine by a [`schedule`]. [`model`] says what it must answer at each step; [`history`]
-//! knows nothing of schedulers and holds what happened against the delivery contract. [`mutants`] shows that these
+//! knows nothing of schedulers and holds what happened against the delivery contract. [`properties`] shows that these
 //! two find bugs.
 
 mod broker;
