@@ -29,6 +29,10 @@ pub(crate) struct Assignment {
     released: AtomicBool,
     /// The server has forgotten what it had confirmed.
     regressed: AtomicBool,
+    /// Handed over and not settled at the server.
+    outstanding: AtomicUsize,
+    /// The run of the server that is known to remember what was settled.
+    trusted_run: Mutex<Arc<str>>,
     handle: AtomicU32,
     /// Settled positions that the server has not been told.
     settled: Mutex<Vec<Position>>,
@@ -56,7 +60,14 @@ pub(crate) enum Stage {
 }
 
 impl Assignment {
-    pub(crate) fn new(topic: Arc<Topic>, partition: u32, group: &str, epoch: u64, ledger: Ledger) -> Self {
+    pub(crate) fn new(
+        topic: Arc<Topic>,
+        partition: u32,
+        group: &str,
+        epoch: u64,
+        run: Arc<str>,
+        ledger: Ledger,
+    ) -> Self {
         let stream = topic.streams[partition as usize].clone();
         Self {
             lease: crate::keys::lease_key(&stream, group),
@@ -68,6 +79,8 @@ impl Assignment {
             revoking: AtomicBool::new(false),
             released: AtomicBool::new(false),
             regressed: AtomicBool::new(false),
+            outstanding: AtomicUsize::new(0),
+            trusted_run: Mutex::new(run),
             handle: AtomicU32::new(NO_HANDLE),
             settled: Mutex::default(),
             cursor: Mutex::new(Cursor { stage: Stage::from_the_start(), last: Position::default(), ledger }),
@@ -90,6 +103,7 @@ impl Assignment {
     /// So many entries have been handed over.
     pub(crate) fn handed_over(&self, count: usize) {
         self.waiting.fetch_add(count, Ordering::AcqRel);
+        self.outstanding.fetch_add(count, Ordering::AcqRel);
     }
 
     /// The executor has taken so many of them; answers whether that was the last.
@@ -110,6 +124,24 @@ impl Assignment {
         let mut settled = self.settled.lock();
         positions.append(&mut settled);
         *settled = positions;
+    }
+
+    /// The server was told that so many are settled.
+    pub(crate) fn acknowledged(&self, count: usize) {
+        self.outstanding.fetch_sub(count, Ordering::AcqRel);
+    }
+
+    pub(crate) fn outstanding(&self) -> usize {
+        self.outstanding.load(Ordering::Acquire)
+    }
+
+    /// Whether this run of the server may have forgotten what an earlier one was told.
+    pub(crate) fn doubts(&self, run: &str) -> bool {
+        **self.trusted_run.lock() != *run
+    }
+
+    pub(crate) fn trust(&self, run: &Arc<str>) {
+        *self.trusted_run.lock() = run.clone();
     }
 
     pub(crate) fn is_settled_up(&self) -> bool {

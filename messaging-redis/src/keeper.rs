@@ -4,9 +4,11 @@
 //! there. Every step is idempotent, so that a round that broke off is simply begun anew over the next connection.
 
 mod claiming;
-mod ownership;
+mod clients;
+mod leases;
 mod settling;
 mod sharing;
+mod taking;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,11 +1,18 @@
 //! [`Connector`] and [`Link`]: one connection to the server, opened, checked and with the scripts loaded.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use messaging::{Error, ErrorKind};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo, Pipeline,
-    RedisConnectionInfo, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection, io::tcp::TcpSettings,
+    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, ServerErrorKind, Value,
+    aio::MultiplexedConnection, io::tcp::TcpSettings,
 };
 
 use crate::{
@@ -17,6 +24,8 @@ use crate::{
 /// Opens connections.
 pub(crate) struct Connector {
     client: Client,
+    /// For connections that tell when they end: the client does that with the newer protocol only.
+    watched: Client,
     pub(crate) config: Arc<RedisConfig>,
 }
 
@@ -48,17 +57,42 @@ impl Connector {
             .map_err(|error| wrong("the address is not valid").with_source(error))?
             .set_redis_settings(redis)
             .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let watched = open_client(info.clone().set_redis_settings(redis), &config)?;
         let client = open_client(info, &config)?;
-        Ok(Self { client, config })
+        Ok(Self { client, watched, config })
     }
 
     /// Connects, checks the server and loads the scripts; an answer may take `response_timeout` then.
     pub(crate) async fn connect(&self, response_timeout: Duration) -> Result<Link, Error> {
+        self.open(&self.client, AsyncConnectionConfig::new(), response_timeout).await
+    }
+
+    /// As [`connect`](Self::connect), with a mark that is set once the connection has ended, if that is noticed.
+    pub(crate) async fn connect_watched(&self, response_timeout: Duration) -> Result<(Link, Arc<AtomicBool>), Error> {
+        let ended = Arc::new(AtomicBool::new(false));
+        let mark = ended.clone();
+        let note = move |info: PushInfo| {
+            if info.kind == PushKind::Disconnection {
+                mark.store(true, Ordering::Release);
+            }
+            Ok::<(), ()>(())
+        };
+        let config = AsyncConnectionConfig::new().set_push_sender(note);
+        Ok((self.open(&self.watched, config, response_timeout).await?, ended))
+    }
+
+    async fn open(
+        &self,
+        client: &Client,
+        config: AsyncConnectionConfig,
+        response_timeout: Duration,
+    ) -> Result<Link, Error> {
         let connecting = async {
-            let config = AsyncConnectionConfig::new()
+            let config = config
                 .set_connection_timeout(Some(self.config.connect_timeout))
                 .set_response_timeout(Some(self.config.connect_timeout));
-            let connected = self.client.get_multiplexed_async_connection_with_config(&config).await;
+            let connected = client.get_multiplexed_async_connection_with_config(&config).await;
             let mut conn = connected.map_err(|error| failed("connecting", error))?;
             let mut pipe = Pipeline::new();
             pipe.cmd("CLIENT").arg("ID").cmd("INFO");

@@ -4,16 +4,19 @@
 //! A partition changes hands only after its owner has let it go, and only by its lease, so that members may see each
 //! other late.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use messaging::assignment::{Plan, Planned};
 use redis::Value;
+
+/// A member that has missed several announcements: partitions that nobody owns are not left for it.
+const SILENT: Duration = Duration::from_millis(1_500);
 
 /// One live instance of a group, as it announced itself on one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) id: String,
-    /// It is about to leave, and takes nothing any more.
+    /// It takes nothing any more: it is about to leave, or has been silent for so long that it may be dead.
     pub(crate) leaving: bool,
     /// The partitions it holds.
     pub(crate) held: Vec<u32>,
@@ -60,8 +63,10 @@ pub(crate) fn read(answer: Value) -> Option<(u64, Vec<Member>)> {
     });
     let now = texts.next()??.parse().ok()?;
     let mut members = Vec::new();
-    while let (Some(id), Some(record)) = (texts.next(), texts.next()) {
-        members.push(parse(id?, &record?)?);
+    while let (Some(id), Some(silent), Some(record)) = (texts.next(), texts.next(), texts.next()) {
+        let mut member = parse(id?, &record?)?;
+        member.leaving |= Duration::from_micros(silent?.parse().ok()?) > SILENT;
+        members.push(member);
     }
     Some((now, members))
 }
@@ -178,10 +183,12 @@ mod tests {
 
     #[test]
     fn an_answer_reads_as_it_was_announced() {
-        let texts = ["17", "a", &record(true, &[1, 2], &[2]), "b", &record(false, &[], &[])];
+        let none = record(false, &[], &[]);
+        let texts = ["17", "a", "0", &record(true, &[1, 2], &[2]), "b", "9", &none, "c", "1500001", &none];
         let answer = Value::Array(texts.map(|text| Value::BulkString(text.into())).into());
         let (now, members) = read(answer).unwrap();
         let a = Member { leaving: true, letting_go: vec![2], ..member("a", &[1, 2]) };
-        assert_eq!((now, members), (17, vec![a, member("b", &[])]));
+        let c = Member { leaving: true, ..member("c", &[]) };
+        assert_eq!((now, members), (17, vec![a, member("b", &[]), c]));
     }
 }

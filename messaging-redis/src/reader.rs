@@ -24,8 +24,9 @@ const OVERRUN: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_millis(2);
 /// An interruption that came before the read began to wait has no effect: it is said again.
 const SAY_AGAIN: Duration = Duration::from_millis(20);
-/// How many entries of each stream the first read asks for: they may be large.
-const FIRST_COUNT: usize = 16;
+
+/// How many entries of each stream to ask for at most after the first read; doubles with each.
+const FIRST_LIMIT: usize = 64;
 
 pub(crate) struct Reader {
     shared: Arc<Shared>,
@@ -125,7 +126,8 @@ impl Reader {
     fn command(&self, assignments: &[Arc<Assignment>]) -> Cmd {
         let mut cmd = Cmd::with_capacity(8 + 2 * assignments.len(), 256 + 64 * assignments.len());
         cmd.arg("XREADGROUP").arg("GROUP").arg(self.shared.group.as_str()).arg(CONSUMER);
-        cmd.arg("COUNT").arg(self.sizes.count()).arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS");
+        let count = self.sizes.count().unwrap_or_else(|| self.shared.first_count(assignments.len()));
+        cmd.arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS");
         for assignment in assignments {
             cmd.arg(&*assignment.stream);
         }
@@ -215,7 +217,7 @@ struct Sizes {
     /// The most to ask for yet; grows as the entries turn out to be small.
     limit: usize,
     /// Of each stream.
-    count: usize,
+    count: Option<usize>,
     /// About how many bytes an entry has.
     weight: usize,
     streams: usize,
@@ -225,11 +227,20 @@ struct Sizes {
 
 impl Sizes {
     fn new(fetch: usize, fetch_bytes: usize) -> Self {
-        let limit = FIRST_COUNT.min(fetch);
-        Self { fetch, fetch_bytes, limit, count: limit, weight: 0, streams: 0, entries: 0, bytes: 0 }
+        Self {
+            fetch,
+            fetch_bytes,
+            limit: FIRST_LIMIT.min(fetch),
+            count: None,
+            weight: 0,
+            streams: 0,
+            entries: 0,
+            bytes: 0,
+        }
     }
 
-    fn count(&self) -> usize {
+    /// `None` before anything was read.
+    fn count(&self) -> Option<usize> {
         self.count
     }
 
@@ -251,7 +262,7 @@ impl Sizes {
         self.weight = (self.weight + self.bytes / self.entries).div_ceil(2).max(1);
         self.limit = (self.limit * 2).min(self.fetch);
         let by_bytes = self.fetch_bytes / (self.weight * self.streams);
-        self.count = (self.fetch / self.streams).min(by_bytes).min(self.limit).max(1);
+        self.count = Some((self.fetch / self.streams).min(by_bytes).min(self.limit).max(1));
     }
 }
 
@@ -266,13 +277,13 @@ mod tests {
             (0..*streams).for_each(|_| sizes.note(entries / streams, bytes / streams));
             sizes.end();
         }
-        sizes.count()
+        sizes.count().unwrap()
     }
 
     #[test]
     fn begins_small_and_grows_to_the_fetch_over_the_streams_that_have_something() {
-        assert_eq!(Sizes::new(1_000, 1 << 20).count(), 16);
-        assert_eq!(after(&[(1, 16, 1_600)]), 32);
+        assert_eq!(Sizes::new(1_000, 1 << 20).count(), None);
+        assert_eq!(after(&[(1, 16, 1_600)]), 128);
         assert_eq!(after(&[(1, 100, 10_000); 8]), 1_000);
         assert_eq!(after(&[(10, 1_000, 100_000); 8]), 100);
     }

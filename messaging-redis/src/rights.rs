@@ -4,8 +4,8 @@
 //! refuses for its arguments, which it looks at only after the rights: `NOPERM` tells what is missing, and nothing is
 //! changed.
 //!
-//! All keys of a topic begin with `{topic:` or `{topic}`, so that `~{orders[:}]*` is a key pattern for `orders`. As rules
-//! for `ACL SETUSER`:
+//! All keys of a topic begin with `{topic:`, `{topic}` or, for its dead letters, `{topic.`, so that `~{orders[:.}]*` is a
+//! key pattern for `orders`. As rules for `ACL SETUSER`:
 //!
 //! - to publish, and for topics: `+xadd +multi +exec +wait +xinfo +xrange +xrevrange +xpending +xtrim +xlen +set
 //!   +hsetnx +hgetall +evalsha +script|load +info +client|id +time`

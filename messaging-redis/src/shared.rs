@@ -15,6 +15,9 @@ use crate::{assignment::Assignment, config::RedisConfig, link::ClientId};
 /// The name under which every owner of a partition reads it. What one leaves unsettled is the next one's at once; who the
 /// owner is stands in the lease.
 pub(crate) const CONSUMER: &str = "owner";
+/// At most so many entries are asked for of a stream of which nothing was read yet: they may be larger than those that
+/// were looked at.
+const FIRST_COUNT: usize = 128;
 /// So many settled positions are sent without waiting for more.
 const MANY_SETTLED: usize = 512;
 
@@ -49,6 +52,8 @@ pub(crate) struct Shared {
     /// The reader left out partitions because the executor has not taken what it got last.
     starved: AtomicBool,
     unsettled: AtomicUsize,
+    /// The largest entry seen when partitions were opened.
+    weight: AtomicUsize,
     pub(crate) state: Mutex<State>,
     /// The keeper's connection, for what cannot wait for its turn.
     pub(crate) settler: Mutex<Option<MultiplexedConnection>>,
@@ -84,6 +89,7 @@ impl Shared {
             reader: Notify::new(),
             starved: AtomicBool::new(false),
             unsettled: AtomicUsize::new(0),
+            weight: AtomicUsize::new(0),
             state: Mutex::default(),
             settler: Mutex::default(),
         }
@@ -91,6 +97,17 @@ impl Shared {
 
     pub(crate) fn tell(&self, event: Event) {
         self.events.send_one(event);
+    }
+
+    /// Entries may be so large.
+    pub(crate) fn note_weight(&self, bytes: usize) {
+        self.weight.fetch_max(bytes, Ordering::AcqRel);
+    }
+
+    /// How many entries to ask for at first, of so many streams, before any was read.
+    pub(crate) fn first_count(&self, streams: usize) -> usize {
+        let weight = self.weight.load(Ordering::Acquire).max(1);
+        (self.config.fetch_bytes / weight / streams.max(1)).clamp(1, self.config.fetch.min(FIRST_COUNT))
     }
 
     /// Positions were settled; the keeper is woken at the first, and when there are many.

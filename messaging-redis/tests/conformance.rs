@@ -4,9 +4,14 @@ use std::process::ExitCode;
 
 use messaging::{BoxError, Position};
 use messaging_redis::RedisBackend;
+use test_brokers::{Kind, Redis};
 
 fn main() -> ExitCode {
-    messaging_conformance::main(conformance_brokers::redis(RedisBackend).forget(forget).build())
+    // What is confirmed survives the server's process, also a killed one, only if it was written before: with
+    // `everysec` that is put off, for up to two seconds, while a sync of the disk takes long.
+    let start = || async { Ok(Redis::options().args(["--appendfsync", "no"]).start().await?) };
+    let factory = conformance_brokers::over(Kind::Redis, RedisBackend, start).forget(forget);
+    messaging_conformance::main(factory.build())
 }
 
 /// Trims a partition, as retention that drops what is unread.

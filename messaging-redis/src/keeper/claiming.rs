@@ -26,11 +26,14 @@ impl Keeper {
             if due.is_empty() || !self.shared.state.lock().undead.is_empty() {
                 return Ok(());
             }
+            if self.recheck(&due).await? {
+                continue;
+            }
             let mut pipe = Pipeline::with_capacity(due.len());
             for (assignment, (next, page)) in &due {
                 let cmd = pipe.add_command(scripts::CLAIM.call(&[&assignment.lease, &*assignment.stream]));
                 cmd.arg(&self.shared.id).arg(assignment.epoch).arg(self.shared.group.as_str());
-                cmd.arg(CONSUMER).arg(entry::id(*next)).arg(*page);
+                cmd.arg(CONSUMER).arg(entry::id(*next)).arg((*page).min(self.shared.first_count(AT_ONCE)));
             }
             for ((assignment, _), answer) in due.iter().zip(self.ask(&pipe).await?) {
                 match answer {
@@ -45,6 +48,32 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// A server that died may have forgotten the last things it confirmed, settlements among them: then messages wait
+    /// there that nobody is going to settle again. Answers whether a partition has to begin anew for that.
+    async fn recheck(&mut self, due: &[(Arc<Assignment>, (Position, usize))]) -> RedisResult<bool> {
+        let Some(run) = self.link.as_ref().map(|link| link.client.run.clone()) else { return Ok(false) };
+        let doubtful: Vec<_> = due.iter().map(|(assignment, _)| assignment).filter(|one| one.doubts(&run)).collect();
+        let mut pipe = Pipeline::with_capacity(doubtful.len());
+        for assignment in &doubtful {
+            let last = assignment.cursor.lock().last;
+            let cmd = pipe.cmd("XPENDING").arg(&*assignment.stream).arg(self.shared.group.as_str());
+            cmd.arg("-").arg(entry::id(last)).arg(assignment.outstanding() + 1);
+        }
+        let mut forgotten = false;
+        for (assignment, answer) in doubtful.iter().zip(self.ask(&pipe).await?) {
+            match answer {
+                Value::Array(pending) if pending.len() > assignment.outstanding() => {
+                    forgotten = true;
+                    self.lose(assignment, "the server has forgotten what was settled");
+                }
+                // A group that is gone is made anew by the next renewal.
+                Value::Array(_) | Value::ServerError(_) => assignment.trust(&run),
+                _ => return Err(misunderstood("looking at what is pending")),
+            }
+        }
+        Ok(forgotten)
     }
 
     /// Hands over a page: `[next id, entries, ids that are gone]`.

@@ -46,7 +46,7 @@ impl Keeper {
             let mut answers = answers.into_iter();
             for (assignment, positions, commands) in taken {
                 let answers: Vec<Value> = answers.by_ref().take(commands).collect();
-                if answers.iter().any(|answer| *answer == Value::Nil) {
+                if answers.contains(&Value::Nil) {
                     self.shared.settled(positions.len());
                     self.lose(assignment, "its lease is another's");
                 } else if let Some(Value::ServerError(error)) =
@@ -55,6 +55,7 @@ impl Keeper {
                     assignment.settle_again(positions);
                     return Err(error.clone().into());
                 } else {
+                    assignment.acknowledged(positions.len());
                     self.shared.settled(positions.len());
                 }
             }

@@ -56,7 +56,7 @@ impl Preparer {
         let mut topics: HashMap<Name, Arc<Topic>> = HashMap::new();
         let mut sendable = Vec::with_capacity(batch.len());
         let mut partitions = vec![0; batch.len()];
-        for index in 0..batch.len() {
+        for (index, partition) in partitions.iter_mut().enumerate() {
             let message = batch.message(index).clone();
             let topic = match topics.get(&message.topic) {
                 Some(topic) => topic,
@@ -68,7 +68,7 @@ impl Preparer {
                     }
                 },
             };
-            partitions[index] = match &message.key {
+            *partition = match &message.key {
                 Some(key) => partition_for_key(key, topic.partitions()),
                 None => {
                     self.turn = self.turn.wrapping_add(1);

@@ -1,6 +1,12 @@
 //! [`Sender`]: sends prepared batches and reads what became of each message.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hashbrown::HashSet;
@@ -21,6 +27,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Sender {
     connector: Arc<Connector>,
     conn: Option<MultiplexedConnection>,
+    /// It has ended: what would be sent over it would surely not be stored, and yet be answered like what might be.
+    ended: Arc<AtomicBool>,
     backoff: Backoff,
     deadline: Duration,
 }
@@ -39,8 +47,8 @@ enum Sent {
 
 impl Sender {
     pub(super) async fn open(connector: Arc<Connector>, deadline: Duration) -> Result<Self, Error> {
-        let conn = connector.connect(deadline).await?.conn;
-        Ok(Self { connector, conn: Some(conn), backoff: Backoff::default(), deadline })
+        let (link, ended) = connector.connect_watched(deadline).await?;
+        Ok(Self { connector, conn: Some(link.conn), ended, backoff: Backoff::default(), deadline })
     }
 
     /// Sends a batch and answers each of its messages.
@@ -119,13 +127,16 @@ impl Sender {
     /// The connection, opened anew if it was lost.
     async fn connection(&mut self, deadline: Instant) -> Result<MultiplexedConnection, Error> {
         loop {
-            if let Some(conn) = &self.conn {
-                return Ok(conn.clone());
+            if let Some(conn) = self.conn.take_if(|_| !self.ended.load(Ordering::Acquire)) {
+                self.conn = Some(conn.clone());
+                return Ok(conn);
             }
-            let error = match tokio::time::timeout_at(deadline, self.connector.connect(self.deadline)).await {
-                Ok(Ok(link)) => {
+            let connecting = self.connector.connect_watched(self.deadline);
+            let error = match tokio::time::timeout_at(deadline, connecting).await {
+                Ok(Ok((link, ended))) => {
                     self.backoff.reset();
                     self.conn = Some(link.conn);
+                    self.ended = ended;
                     continue;
                 }
                 Ok(Err(error)) => error,
