@@ -49,6 +49,8 @@ async fn what_is_in_flight_is_bounded_by_bytes(world: &World) -> Checked {
     let group = world.name("readers");
     let mut plan = MemberPlan::new(&group, &[&topic]).concurrency(4);
     plan.max_in_flight_bytes = 10 * SIZE;
+    let probe = world.name("probe");
+    world.subscribe(&MemberPlan::new(&probe, &[&topic])).await?;
     let member = world.member(&plan).await?;
     let sender = world.sender().await?;
     // The first ones one by one, so that a fetch cannot be large before the bound is reached.
@@ -61,7 +63,6 @@ async fn what_is_in_flight_is_bounded_by_bytes(world: &World) -> Checked {
     let letters: Vec<_> = (0..90).map(|_| large()).collect();
     sender.publish_all(&letters).await?;
     // Another group, which may hold them all, says when there was time enough to fetch more.
-    let probe = world.name("probe");
     let other = world.member(&MemberPlan::new(&probe, &[&topic])).await?;
     let all = || metering::gauge(telemetry::IN_FLIGHT, &probe) >= 100.0;
     world.ask("another group holds all", async || Ok(all().then_some(()))).await?;
@@ -83,6 +84,8 @@ async fn a_partition_does_not_run_far_ahead_of_its_oldest(world: &World) -> Chec
     let group = world.name("readers");
     let mut plan = MemberPlan::new(&group, &[&topic]).concurrency(4);
     plan.max_span = SPAN;
+    let probe = world.name("probe");
+    world.subscribe(&MemberPlan::new(&probe, &[&topic])).await?;
     let member = world.member(&plan).await?;
     let sender = world.sender().await?;
     let mut letters = vec![world.letter(&topic).key("head").gate("head")];
@@ -90,7 +93,6 @@ async fn a_partition_does_not_run_far_ahead_of_its_oldest(world: &World) -> Chec
     sender.publish_all(&letters).await?;
     world.handled(&group, SPAN - 1).await?;
     // Another group, which may run ahead, says when there was time enough for more.
-    let probe = world.name("probe");
     let other = world.member(&MemberPlan::new(&probe, &[&topic])).await?;
     world.handled(&probe, 2_000).await?;
     let handled = world.log.look(|tally| tally.group(&group).distinct());

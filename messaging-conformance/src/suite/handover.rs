@@ -64,7 +64,7 @@ async fn members_join_and_leave_under_load(world: &World) -> Checked {
         handles(world, &group, &third, 100).await?;
         Ok(third)
     };
-    let last = Load::new(world, &sender, &topic, 40).during(last).await?;
+    let last = Load::new(world, &sender, &topic, 40).heavy().during(last).await?;
     all_handled(world, &group).await?;
     last.stop(DRAIN).await?;
     world.drained(&group, &[&topic]).await?;
@@ -86,7 +86,7 @@ async fn members_are_replaced_one_by_one_under_load(world: &World) -> Checked {
         }
         Ok(())
     };
-    Load::new(world, &sender, &topic, 40).during(rolling).await?;
+    Load::new(world, &sender, &topic, 40).heavy().during(rolling).await?;
     all_handled(world, &group).await?;
     for member in members {
         member.stop(DRAIN).await?;
@@ -272,8 +272,12 @@ async fn frozen(world: &World, busy: bool) -> Checked {
     all_handled(world, &group).await?;
     // Its slots are free as soon as it goes on. In this process it has gone on all the time: nothing may start now.
     victim.open("all").await?;
-    if victim.is_here() {
+    let here = victim.is_here();
+    if here {
         world.until("the victim's handlers end", &group, |seen| seen.running_at(&victim.name) == 0).await?;
+        // Time enough to start something, as the other sees it.
+        sender.publish_all(&world.letters(&topic, 120, 12)).await?;
+        all_handled(world, &group).await?;
     }
     victim.thaw()?;
     sender.publish_all(&world.letters(&topic, 120, 12)).await?;
@@ -287,6 +291,8 @@ async fn frozen(world: &World, busy: bool) -> Checked {
     sender.close().await?;
     let owed: GroupExpectation = world.owed(&group, &[&topic]).concurrency(SLOTS).drained();
     let report = world.judge(owed)?;
+    // Who goes on while it is cut off has no excuse to start anything.
+    require!(!here || report.figures.late_starts == 0, "{} late starts", report.figures.late_starts);
     recovered(&report, 1, world.pace.frozen_recovery)
 }
 

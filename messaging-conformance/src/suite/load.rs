@@ -32,6 +32,12 @@ impl<'a> Load<'a> {
         Self { world, sender, topic, keys, per_round: 5, work: Duration::from_millis(3), failing: 0.0, rough: false }
     }
 
+    /// As much as a member with eight handlers can bear: something runs and something waits at every moment.
+    pub(crate) fn heavy(mut self) -> Self {
+        self.per_round = 8;
+        self.work(Duration::from_millis(15))
+    }
+
     pub(crate) fn work(mut self, most: Duration) -> Self {
         self.work = most;
         self

@@ -116,8 +116,9 @@ async fn what_follows_a_confirm_stands_behind_it(world: &World) -> Checked {
 async fn nothing_is_stored_twice(world: &World) -> Checked {
     let topic = world.topic("letters", 4).await?;
     let sender = world.sender().await?;
-    let batches: Vec<_> = (0..10).map(|_| world.letters(&topic, 100, 20)).collect();
-    let outcomes = join_all(batches.iter().map(|batch| sender.publish_all(batch))).await;
+    sender.publish_all(&world.letters(&topic, 700, 20)).await?;
+    let singles = world.letters(&topic, 300, 20);
+    let outcomes = join_all(singles.iter().map(|letter| sender.publish(letter))).await;
     outcomes.into_iter().collect::<Checked<Vec<_>>>()?;
     let mut stored: Vec<_> = world.stored(&topic).await?.iter().filter_map(|delivery| id(&delivery.message)).collect();
     let count = stored.len();

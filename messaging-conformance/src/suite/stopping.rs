@@ -211,10 +211,12 @@ async fn dead_letters_wait_until_they_get_through(world: &World) -> Checked {
     let member = world.member_on(broker, &plan).await?;
     let sender = world.sender().await?;
     let mut letters = world.letters(&topic, 60, 30);
-    letters[2] = letters[2].clone().fails(How::Transient);
-    letters[3] = letters[3].clone().fails(How::Permanent);
+    // Once everything else is through: what cannot be buried pauses the intake of its partition.
+    letters[2] = letters[2].clone().gate("poison").fails(How::Transient);
+    letters[3] = letters[3].clone().gate("poison").fails(How::Permanent);
     sender.publish_all(&letters).await?;
     world.handled(&group, 56).await?;
+    world.gates.open("poison");
     world.ask("several tries", async || Ok((obstacle.met() > 5).then_some(()))).await?;
     // Unsettled all the while, and what is behind them waits.
     let lag = world.lag(&group, &topic).await?;
@@ -238,9 +240,10 @@ async fn a_dead_letter_that_is_refused_for_good_makes_its_partition_stuck(world:
     let first = world.member_on(broker, &plan).await?;
     let sender = world.sender().await?;
     let mut letters = world.letters(&topic, 40, 20);
-    letters[2] = letters[2].clone().fails(How::Transient);
+    letters[2] = letters[2].clone().gate("poison").fails(How::Transient);
     sender.publish_all(&letters).await?;
     world.handled(&group, 38).await?;
+    world.gates.open("poison");
     world
         .ask("it is told that something is stuck", async || {
             let health = first.running()?.health();

@@ -1,17 +1,21 @@
 //! [`MutantConsumer`]: settles early, ignores revocations, has no way to write dead letters that could be relied on.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use messaging::{Consumer, DeadLetterSink, Error, Intake, PartitionHandle, Position, Settlement};
 
 use crate::mutant::Mutation;
+
+/// How long a message is waited for before it is settled unfinished.
+const LONG: Duration = Duration::from_millis(100);
 
 pub(crate) struct MutantConsumer {
     inner: Box<dyn Consumer>,
@@ -19,15 +23,39 @@ pub(crate) struct MutantConsumer {
     joins: Arc<AtomicUsize>,
     /// How many had joined when it looked last.
     known_joins: usize,
-    /// By handle: the epoch, and the first position that was not settled.
     partitions: HashMap<PartitionHandle, Held>,
 }
 
+/// What it knows of one assignment.
 struct Held {
     epoch: u64,
-    settled_below: Option<u64>,
+    /// Positions that were passed by one that was finished, and since when.
+    gaps: BTreeMap<u64, Instant>,
+    /// One more than the highest position that was finished.
+    next: Option<u64>,
     /// The bus has it back, and the executor does not know.
     let_go: bool,
+}
+
+impl Held {
+    fn new(epoch: u64) -> Self {
+        Self { epoch, gaps: BTreeMap::new(), next: None, let_go: false }
+    }
+
+    /// Notes what was finished, and answers what has been passed for so long that it is settled with it.
+    fn finish(&mut self, finished: &[Position]) -> Vec<Position> {
+        let now = Instant::now();
+        for position in finished.iter().map(|position| position.major) {
+            self.gaps.remove(&position);
+            let next = self.next.get_or_insert(position);
+            self.gaps.extend((*next..position).map(|passed| (passed, now)));
+            *next = (*next).max(position + 1);
+        }
+        let old = self.gaps.iter().filter(|(_, since)| since.elapsed() >= LONG).map(|(position, _)| *position);
+        let old: Vec<u64> = old.collect();
+        self.gaps.retain(|position, _| !old.contains(position));
+        old.into_iter().map(Position::new).collect()
+    }
 }
 
 impl MutantConsumer {
@@ -37,10 +65,9 @@ impl MutantConsumer {
     }
 
     fn held(&mut self, settlement: &Settlement<'_>) -> &mut Held {
-        let new = Held { epoch: settlement.epoch, settled_below: None, let_go: false };
-        let held = self.partitions.entry(settlement.partition).or_insert(new);
+        let held = self.partitions.entry(settlement.partition).or_insert_with(|| Held::new(settlement.epoch));
         if held.epoch != settlement.epoch {
-            *held = Held { epoch: settlement.epoch, settled_below: None, let_go: false };
+            *held = Held::new(settlement.epoch);
         }
         held
     }
@@ -65,16 +92,10 @@ impl Consumer for MutantConsumer {
         if held.let_go {
             return;
         }
-        let highest = settlement.finished.iter().map(|position| position.major).max();
-        let lowest = settlement.finished.iter().map(|position| position.major).min();
-        let from = held.settled_below.or(lowest).unwrap_or(0);
-        let through = highest.unwrap_or(0);
-        held.settled_below = Some((through + 1).max(from));
-        let early: Vec<Position> = (from..=through).map(Position::new).collect();
+        let early: Vec<Position> = [settlement.finished, &held.finish(settlement.finished)].concat();
         let mut settlement = settlement;
         if mutation == Mutation::SettlesEarly {
             settlement.finished = &early;
-            settlement.through = Some(Position::new(through));
         }
         self.inner.settle(settlement);
     }

@@ -59,40 +59,122 @@ fn the_bus_without_a_fault_passes() {
 
 #[test]
 fn a_bus_that_loses_one_is_found_out() {
-    found_out_by(Mutation::LosesOne, &[]);
+    found_out_by(
+        Mutation::LosesOne,
+        &[
+            "a_hand_over_with_a_parked_lane_repeats_nothing",
+            "a_partition_does_not_run_far_ahead_of_its_oldest",
+            "a_stop_with_a_parked_lane_repeats_nothing",
+            "all_members_stop_at_once",
+            "keys_land_where_kafkas_java_client_puts_them",
+            "nothing_is_stored_twice",
+            "one_publishers_messages_stand_in_its_order",
+            "what_is_in_flight_is_bounded_by_number",
+        ],
+    );
 }
 
 #[test]
 fn a_bus_that_swaps_two_of_a_key_is_found_out() {
-    found_out_by(Mutation::SwapsTwo, &[]);
+    found_out_by(
+        Mutation::SwapsTwo,
+        &[
+            "a_hand_over_with_a_parked_lane_repeats_nothing",
+            "a_partition_does_not_run_far_ahead_of_its_oldest",
+            "a_stop_with_a_parked_lane_repeats_nothing",
+            "all_members_stop_at_once",
+            "one_publishers_messages_stand_in_its_order",
+            "what_is_in_flight_is_bounded_by_number",
+        ],
+    );
 }
 
 #[test]
 fn a_bus_that_settles_early_is_found_out() {
-    found_out_by(Mutation::SettlesEarly, &[]);
+    found_out_by(
+        Mutation::SettlesEarly,
+        &[
+            "hanging_handlers_time_out",
+            "poison_is_dead_lettered_after_the_exact_attempts",
+        ],
+    );
 }
 
 #[test]
 fn a_bus_that_confirms_early_is_found_out() {
-    found_out_by(Mutation::ConfirmsEarly, &[]);
+    found_out_by(
+        Mutation::ConfirmsEarly,
+        &[
+            "a_killed_members_work_goes_on",
+            "a_missing_topic_is_made_or_named",
+            "a_position_is_where_a_group_starts_or_is_refused",
+            "a_publisher_outlives_the_runtime_that_used_it_first",
+            "confirmed_messages_are_readable_at_their_positions",
+            "every_message_of_a_mixed_batch_has_its_outcome",
+            "keys_land_where_kafkas_java_client_puts_them",
+            "latest_is_what_is_published_from_then_on",
+            "looking_settles_nothing",
+            "nothing_is_stored_twice",
+            "what_follows_a_confirm_stands_behind_it",
+        ],
+    );
 }
 
 #[test]
 fn a_bus_whose_owners_ignore_a_revocation_is_found_out() {
-    found_out_by(Mutation::IgnoresRevoke, &[]);
+    found_out_by(
+        Mutation::IgnoresRevoke,
+        &[
+            "members_are_replaced_one_by_one_under_load",
+            "members_join_and_leave_under_load",
+            "members_of_unequal_size_come_and_go",
+        ],
+    );
 }
 
 #[test]
 fn a_bus_whose_owners_start_after_their_validity_is_found_out() {
-    found_out_by(Mutation::StartsLate, &[]);
+    found_out_by(Mutation::StartsLate, &["a_busy_frozen_owner_starts_nothing_more"]);
 }
 
 #[test]
 fn a_bus_that_doubles_is_found_out() {
-    found_out_by(Mutation::Doubles, &[]);
+    found_out_by(
+        Mutation::Doubles,
+        &[
+            "a_hand_over_with_a_parked_lane_repeats_nothing",
+            "a_partition_does_not_run_far_ahead_of_its_oldest",
+            "a_stop_with_a_parked_lane_repeats_nothing",
+            "all_members_stop_at_once",
+            "keys_land_where_kafkas_java_client_puts_them",
+            "nothing_is_stored_twice",
+            "one_publishers_messages_stand_in_its_order",
+            "what_is_in_flight_is_bounded_by_number",
+        ],
+    );
 }
 
 #[test]
 fn a_bus_that_drops_the_dead_letter_is_found_out() {
-    found_out_by(Mutation::DropsDeadLetter, &[]);
+    found_out_by(
+        Mutation::DropsDeadLetter,
+        &[
+            "a_dead_letter_holds_its_key_if_asked",
+            "a_dead_letter_is_the_message_byte_for_byte",
+            "a_dead_letter_that_is_refused_for_good_makes_its_partition_stuck",
+            "a_parked_head_that_fills_half_the_span_is_dead_lettered",
+            "a_publish_until_settled_is_answered_by_the_groups_or_refused",
+            "a_stop_while_dead_letters_are_refused_repeats_nothing",
+            "broken_structured_events_are_dead_lettered_byte_for_byte",
+            "dead_letters_belong_to_one_group",
+            "dead_letters_wait_until_they_get_through",
+            "hanging_handlers_time_out",
+            "panics_are_failures_like_others",
+            "permanent_errors_are_dead_lettered_at_once",
+            "poison_is_dead_lettered_after_the_exact_attempts",
+            "the_dead_letter_of_the_largest_message_fits",
+            "undecodable_messages_are_dead_lettered_at_once",
+            "unhandled_events_are_dead_lettered_if_asked",
+        ],
+    );
 }

@@ -27,7 +27,7 @@ pub(crate) enum Mutation {
     LosesOne,
     /// The first two messages of one key in a large batch are stored the other way round.
     SwapsTwo,
-    /// Everything below the highest position that was finished is settled.
+    /// What others have overtaken for a while is settled unfinished.
     SettlesEarly,
     /// Messages are confirmed a while before they are stored.
     ConfirmsEarly,
