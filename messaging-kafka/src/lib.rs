@@ -20,7 +20,6 @@ mod progress;
 mod publisher;
 mod record;
 mod refused;
-mod retry;
 mod security;
 mod topics;
 
