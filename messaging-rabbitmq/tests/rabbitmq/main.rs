@@ -9,4 +9,5 @@
 
 mod given;
 
+mod handover;
 mod publishing;
