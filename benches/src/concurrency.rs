@@ -108,8 +108,7 @@ pub fn run() -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for keys in [10, 20, 100, 1_000] {
         let work = work(keys);
-        let virtual_time =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+        let virtual_time = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
         let makespan = virtual_time.block_on(ours(&work))?;
         let mut walls = Vec::new();
         for _ in 0..3 {

@@ -117,7 +117,9 @@ impl Region {
     pub fn run(self, messages: u64, measure: Measure<'_>) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         match self.kind {
-            Kind::PublishJson => publish(&runtime, messages, measure, |id| Item { id: 1_000_000 + id % KEYS, quantity: 37 }),
+            Kind::PublishJson => {
+                publish(&runtime, messages, measure, |id| Item { id: 1_000_000 + id % KEYS, quantity: 37 })
+            }
             Kind::PublishKeyed => {
                 publish(&runtime, messages, measure, |id| KeyedItem { id: 1_000_000 + id % KEYS, quantity: 37 })
             }
@@ -243,7 +245,11 @@ fn run_region(
 fn allocations(region: &str, messages: u64) -> anyhow::Result<f64> {
     let program = std::env::current_exe()?.with_file_name("allocations");
     let output = Command::new(program).args([region, &messages.to_string()]).output()?;
-    anyhow::ensure!(output.status.success(), "counting allocations failed: {}", String::from_utf8_lossy(&output.stderr));
+    anyhow::ensure!(
+        output.status.success(),
+        "counting allocations failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 

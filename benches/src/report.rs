@@ -12,7 +12,8 @@ pub(crate) struct Row {
 
 pub(crate) fn print(title: &str, rows: &[Row]) {
     println!("\n{title}\n");
-    let columns: Vec<&str> = rows.first().map(|row| row.figures.iter().map(|(name, _)| *name).collect()).unwrap_or_default();
+    let columns: Vec<&str> =
+        rows.first().map(|row| row.figures.iter().map(|(name, _)| *name).collect()).unwrap_or_default();
     println!("| benchmark | {} | bar |", columns.join(" | "));
     println!("|---|{}---|", "---:|".repeat(columns.len()));
     for row in rows {

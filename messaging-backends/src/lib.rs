@@ -14,7 +14,5 @@ pub fn backends() -> Vec<Box<dyn Backend>> {
     vec![
         #[cfg(feature = "memory")]
         Box::new(messaging_memory::MemoryBackend),
-        #[cfg(feature = "rabbitmq")]
-        Box::new(messaging_rabbitmq::RabbitMqBackend),
     ]
 }

@@ -50,10 +50,12 @@ impl fmt::Debug for Failure {
 
 /// Fails the test with a message unless a condition holds.
 macro_rules! require {
-    ($condition:expr, $($message:tt)+) => {
-        if !$condition {
+    ($condition:expr, $($message:tt)+) => {{
+        // Bound to a name: a negated comparison of floats would be a lint where this is used.
+        let holds: bool = $condition;
+        if !holds {
             return Err($crate::failure::Failure::new(format!($($message)+)));
         }
-    };
+    }};
 }
 pub(crate) use require;

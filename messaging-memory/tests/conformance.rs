@@ -1,5 +1,7 @@
 //! The delivery contract on the in-process bus: without leases, as it is by default, and with them.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
+
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

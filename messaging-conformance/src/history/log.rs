@@ -25,11 +25,16 @@ struct Inner {
     tally: Tally,
 }
 
+/// A group, and a message by its number.
+type RunOf = (Arc<str>, u64);
+/// Which instance ran it last, and which run of that instance it was.
+type LastRun = (Arc<str>, Option<u64>);
+
 /// What has been seen so far, counted.
 #[derive(Debug, Default)]
 pub struct Tally {
     groups: HashMap<Arc<str>, GroupTally>,
-    runs: HashMap<(Arc<str>, u64), (Arc<str>, Option<u64>)>,
+    runs: HashMap<RunOf, LastRun>,
     stopped: HashSet<Arc<str>>,
     confirmed: HashSet<u64>,
     answered: usize,

@@ -119,7 +119,6 @@ pub fn promises() -> Vec<Promise> {
 }
 
 /// Runs the test of one promise; answers its result and what was counted.
-#[must_use]
 pub fn run(promise: &Promise, factory: Arc<dyn Factory>, seed: u64) -> (Checked, Figures) {
     metering::install();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {

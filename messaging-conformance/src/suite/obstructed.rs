@@ -65,7 +65,7 @@ pub(crate) struct Obstructed {
 }
 
 impl Obstructed {
-    pub(crate) fn new(inner: Arc<dyn Broker>) -> (Arc<dyn Broker>, Arc<Obstacle>) {
+    pub(crate) fn around(inner: Arc<dyn Broker>) -> (Arc<dyn Broker>, Arc<Obstacle>) {
         let obstacle = Arc::<Obstacle>::default();
         (Arc::new(Self { inner, obstacle: obstacle.clone() }), obstacle)
     }

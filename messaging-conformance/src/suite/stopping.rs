@@ -104,7 +104,7 @@ async fn a_stop_while_dead_letters_are_refused_repeats_nothing(world: &World) ->
     let topic = world.topic("letters", 2).await?;
     let group = world.name("readers");
     let plan = MemberPlan::new(&group, &[&topic]).attempts(2);
-    let (broker, obstacle) = Obstructed::new(world.cluster.connect().await?);
+    let (broker, obstacle) = Obstructed::around(world.cluster.connect().await?);
     obstacle.keep_away();
     let first = world.member_on(broker, &plan).await?;
     let sender = world.sender().await?;
@@ -206,7 +206,7 @@ async fn dead_letters_wait_until_they_get_through(world: &World) -> Checked {
     let topic = world.topic("letters", 2).await?;
     let group = world.name("readers");
     let plan = MemberPlan::new(&group, &[&topic]).attempts(2);
-    let (broker, obstacle) = Obstructed::new(world.cluster.connect().await?);
+    let (broker, obstacle) = Obstructed::around(world.cluster.connect().await?);
     obstacle.keep_away();
     let member = world.member_on(broker, &plan).await?;
     let sender = world.sender().await?;
@@ -235,7 +235,7 @@ async fn a_dead_letter_that_is_refused_for_good_makes_its_partition_stuck(world:
     let topic = world.topic("letters", 2).await?;
     let group = world.name("readers");
     let plan = MemberPlan::new(&group, &[&topic]).attempts(1);
-    let (broker, obstacle) = Obstructed::new(world.cluster.connect().await?);
+    let (broker, obstacle) = Obstructed::around(world.cluster.connect().await?);
     obstacle.refuse();
     let first = world.member_on(broker, &plan).await?;
     let sender = world.sender().await?;

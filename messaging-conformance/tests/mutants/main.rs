@@ -1,6 +1,8 @@
 //! Backends with one fault each, over the in-process bus: the suite must find each of them out, by exactly the tests
 //! whose promise it breaks.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
+
 mod consuming;
 mod mutant;
 mod publishing;
@@ -26,7 +28,7 @@ fn failing(mutation: Option<Mutation>) -> BTreeSet<&'static str> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let factory = Arc::new(Mutants { mutation });
     let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
-    let todo: Vec<Promise> = promises().into_iter().filter(|promise| mutant::applies(&promise.needs)).collect();
+    let todo: Vec<Promise> = promises().into_iter().filter(|promise| mutant::applies(promise.needs)).collect();
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(BTreeSet::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -93,10 +95,7 @@ fn a_bus_that_swaps_two_of_a_key_is_found_out() {
 fn a_bus_that_settles_early_is_found_out() {
     found_out_by(
         Mutation::SettlesEarly,
-        &[
-            "hanging_handlers_time_out",
-            "poison_is_dead_lettered_after_the_exact_attempts",
-        ],
+        &["hanging_handlers_time_out", "poison_is_dead_lettered_after_the_exact_attempts"],
     );
 }
 
