@@ -212,7 +212,6 @@ impl Consumer for RabbitMqConsumer {
         }
         self.batch = batch;
         let moved = self.hand_over(intake);
-        if std::env::var("DBGS").is_ok() { eprintln!("DBG fill {} polled {:?} moved {} waiting {:?} ready {:?}", std::process::id(), polled, moved, self.slots.iter().map(|s| (s.handle, s.waiting.len(), s.handle.map(|h| intake.credit(h)))).collect::<Vec<_>>(), self.ready); }
         match polled {
             Poll::Ready(true) => Poll::Ready(Ok(())),
             Poll::Ready(false) => match self.closed.take() {

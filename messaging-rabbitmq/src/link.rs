@@ -1,19 +1,18 @@
 //! [`Links`]: opens connections to whichever node answers, on the runtime on which the broker was connected.
 
-use std::{collections::HashMap, net::Shutdown, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use lapin::{
     Channel, Connection, ConnectionProperties, ExchangeKind,
     options::ExchangeDeclareOptions,
     runtime,
-    tcp::{AsyncTcpStream, OwnedTLSConfig},
+    tcp::{AMQPUriTcpExt as _, OwnedTLSConfig},
     types::FieldTable,
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 use messaging::{Error, ErrorKind};
 use parking_lot::Mutex;
-use socket2::{SockRef, Socket};
 use tokio::{runtime::Handle, sync::OnceCell, time::timeout};
 
 use crate::{
@@ -42,21 +41,6 @@ pub(crate) struct Link {
     pub(crate) heartbeat: Duration,
     /// How long a question may take.
     pub(crate) patience: Duration,
-    /// Dropped after the connection, which closes well if it still can.
-    socket: Cut,
-}
-
-/// A socket that is cut off when it is dropped, whatever the client still wants to say or hear.
-#[derive(Debug, Default)]
-struct Cut(Arc<Mutex<Option<Socket>>>);
-
-impl Drop for Cut {
-    fn drop(&mut self) {
-        if let Some(socket) = self.0.lock().take() {
-            // It fails only if the connection is gone already.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
 }
 
 impl Links {
@@ -86,13 +70,13 @@ impl Links {
         for index in 0..self.config.hosts.len() {
             let (host, port) = &self.config.hosts[(first + index) % self.config.hosts.len()];
             match timeout(patience, self.connect(host, *port, purpose)).await {
-                Ok(Ok((connection, socket))) => {
+                Ok(Ok(connection)) => {
                     let heartbeat = Duration::from_secs(connection.configuration().heartbeat().into());
                     if heartbeat.is_zero() {
                         let message = "the server agreed to no heartbeat, without which a lost owner is not noticed";
                         return Err(Error::new(ErrorKind::Config, message));
                     }
-                    return Ok(Link { connection, heartbeat, patience, socket });
+                    return Ok(Link { connection, heartbeat, patience });
                 }
                 Ok(Err(error)) => last = Some(while_doing(&format!("connecting to {host}:{port}"), error)),
                 Err(_) => {
@@ -104,7 +88,7 @@ impl Links {
         Err(last.unwrap_or_else(|| unavailable("there is no host")))
     }
 
-    async fn connect(&self, host: &str, port: u16, purpose: &str) -> lapin::Result<(Connection, Cut)> {
+    async fn connect(&self, host: &str, port: u16, purpose: &str) -> lapin::Result<Connection> {
         let config = &self.config;
         let uri = AMQPUri {
             scheme: if config.tls.is_some() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
@@ -119,37 +103,17 @@ impl Links {
                 ..AMQPQueryString::default()
             },
         };
-        let properties = ConnectionProperties::default().with_connection_name(purpose.into());
         let (tls, patience) = (self.tls.clone(), config.connect_timeout);
-        let socket = Arc::<Mutex<Option<Socket>>>::default();
-        let kept = socket.clone();
-        // Whoever gives up waiting leaves no half-open connection behind.
-        let mut cut = Cut(socket);
-        let connection = Connection::connector(
-            uri,
-            runtime::default_runtime()?,
-            async move |uri, runtime| {
-                let connecting = async {
-                    let address = runtime.to_socket_addrs((uri.authority.host.clone(), uri.authority.port));
-                    let stream = AsyncTcpStream::connect(&runtime, address).await?;
-                    if let AsyncTcpStream::Plain(plain) = &stream {
-                        *kept.lock() = Some(SockRef::from(plain.get_ref()).try_clone()?);
-                    }
-                    match uri.scheme {
-                        AMQPScheme::AMQP => Ok(stream),
-                        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await,
-                    }
-                };
-                // Without a deadline of its own the client's thread would wait for the system's.
-                match timeout(patience, connecting).await {
-                    Ok(connected) => Ok(connected?),
-                    Err(late) => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, late).into()),
-                }
-            },
-            properties,
-        )
-        .await?;
-        Ok((connection, Cut(std::mem::take(&mut cut.0))))
+        let properties = ConnectionProperties::default().with_connection_name(purpose.into());
+        let connect = async move |uri: AMQPUri, runtime| {
+            // Without a deadline of its own the client's thread would wait for the system's.
+            let connecting = uri.connect_with_config_async(tls.as_ref(), &runtime);
+            match timeout(patience, connecting).await {
+                Ok(connected) => Ok(connected?),
+                Err(late) => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, late).into()),
+            }
+        };
+        Connection::connector(uri, runtime::default_runtime()?, connect, properties).await
     }
 
     /// Whether the server drops what it has handed over too often, unless told not to: true from version 4 on.
@@ -203,17 +167,10 @@ impl Link {
         }
     }
 
-    /// Ends the connection at once: the server sees it, even if it could not be told anything.
-    pub(crate) fn cut(&self) {
-        if let Some(socket) = self.socket.0.lock().as_ref() {
-            // It fails only if the connection is gone already.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
-
-    /// Closes the connection; if the server does not answer, it is cut.
+    /// Closes the connection; whatever keeps it from that ends with the heartbeat.
     pub(crate) async fn close(self) {
         if self.connection.status().connected() {
+            // Dropped in the end, which closes as well.
             let _ = timeout(self.patience.min(Duration::from_secs(2)), self.connection.close(200, "OK".into())).await;
         }
     }

@@ -144,8 +144,7 @@ impl Partitions {
         }
         let asked_back = *revoking;
         self.acknowledge(slot, Instant::now(), true);
-        let queue = self.places[slot].queue.clone();
-        self.close_after(link, slot, Some(queue));
+        self.close(link, slot);
         Some(asked_back)
     }
 
@@ -207,11 +206,6 @@ impl Partitions {
 
     /// Closes the channel of a partition; whoever is next in line gets what was not acknowledged.
     fn close(&mut self, link: &Arc<Link>, slot: usize) {
-        self.close_after(link, slot, None);
-    }
-
-    /// The same, once the queue has taken every acknowledgement.
-    fn close_after(&mut self, link: &Arc<Link>, slot: usize, settled: Option<ShortString>) {
         let state = &mut self.slots[slot];
         let (Phase::Waiting { channel } | Phase::Active { channel, .. }) =
             std::mem::replace(&mut state.phase, Phase::Closing)
@@ -220,13 +214,8 @@ impl Partitions {
         };
         let (link, generation) = (link.clone(), state.generation);
         self.changes.push(Box::pin(async move {
-            let barrier = match settled {
-                Some(queue) => catch_up(&link, &channel, queue).await,
-                None => None,
-            };
             // If it does not answer, the connection is about to be lost, and the channel with it.
             let _ = link.answer("closing a channel", channel.close(200, "OK".into())).await;
-            drop(barrier);
             Change::Closed { slot, generation }
         }));
     }
@@ -328,16 +317,6 @@ async fn consume(link: &Link, place: &Place) -> Result<(Channel, Quiet), Error> 
     let consuming = channel.basic_consume(place.queue.clone(), tag, options, FieldTable::default());
     let consumer = link.answer(&what, consuming).await?;
     Ok((channel, Quiet(consumer)))
-}
-
-/// Waits until the queue has taken the acknowledgements that were sent on this channel.
-///
-/// The broker's channel hands them to a quorum queue by 32 at a time, and those that wait for their turn are lost with the
-/// channel. Another consumer in line is the one request that is answered by the queue itself, after everything before it;
-/// it goes with the channel, and is handed nothing.
-async fn catch_up(link: &Link, channel: &Channel, queue: ShortString) -> Option<Quiet> {
-    let consuming = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default());
-    link.answer("settling", consuming).await.ok().map(Quiet)
 }
 
 /// A consumer that does not cancel itself when it is dropped: its channel is closed instead.

@@ -29,8 +29,6 @@ use crate::{
 
 /// How long a new member listens before it makes its first plan.
 const LISTEN: Duration = Duration::from_millis(250);
-/// Whoever has had no answer for this long does not announce itself.
-const UNANSWERED: Duration = Duration::from_millis(2_500);
 /// How long to wait before a lost connection is tried again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -264,28 +262,17 @@ impl<'a> Connected<'a> {
             self.partitions.acknowledge_due(now);
             self.keep_up(now);
             let due = self.due();
-            let lost = if self.has_lapsed() {
-                // The broker may be about to give everything away, or have done so. It learns at once that it can.
-                self.joined.link.cut();
-                Some(unavailable("the broker has not answered for too long"))
-            } else {
-                None
-            };
-            let lost = if lost.is_some() {
-                lost
-            } else {
-                tokio::select! {
-                    biased;
-                    answer = wait_for(&mut self.pinging) => self.pinged(answer),
-                    () = wait(&mut self.announcing) => {
-                        self.announcing = None;
-                        None
-                    }
-                    heard = self.joined.heard.next() => self.heard(heard),
-                    event = self.partitions.next(&self.joined.link) => self.happened(event),
-                    () = changed => None,
-                    () = tokio::time::sleep_until(due.into()) => None,
+            let lost = tokio::select! {
+                biased;
+                answer = wait_for(&mut self.pinging) => self.pinged(answer),
+                () = wait(&mut self.announcing) => {
+                    self.announcing = None;
+                    None
                 }
+                heard = self.joined.heard.next() => self.heard(heard),
+                event = self.partitions.next(&self.joined.link) => self.happened(event),
+                () = changed => None,
+                () = tokio::time::sleep_until(due.into()) => None,
             };
             if let Some(reason) = lost {
                 for (slot, epoch) in self.partitions.active() {
@@ -309,7 +296,6 @@ impl<'a> Connected<'a> {
             (std::mem::take(&mut orders.settled), std::mem::take(&mut orders.released))
         };
         for noted in settled {
-            if std::env::var("DBGS").is_ok() { eprintln!("DBG settled {} {:?}", std::process::id(), noted); }
             self.partitions.note(noted.slot, noted.epoch, &noted.tags, noted.through, now);
         }
         for (slot, epoch) in released {
@@ -325,12 +311,7 @@ impl<'a> Connected<'a> {
     fn keep_up(&mut self, now: Instant) {
         self.replan |= self.session.membership.pass(now);
         if self.announce_at <= now && self.announcing.is_none() {
-            if self.is_answered() {
-                self.announce(now, false);
-            } else {
-                // The others should get in line for what may soon be theirs.
-                self.announce_at = now + INTERVAL;
-            }
+            self.announce(now, false);
         }
         if self.ping_at <= now && self.pinging.is_none() {
             self.ping_at = now + INTERVAL;
@@ -341,16 +322,6 @@ impl<'a> Connected<'a> {
         if self.replan && now >= self.listen_until {
             self.follow_plan(now);
         }
-    }
-
-    /// Whether the broker has answered lately.
-    fn is_answered(&self) -> bool {
-        self.pinging.as_ref().is_none_or(|(asked, _)| BootClock.now().since(*asked) < UNANSWERED)
-    }
-
-    /// Whether nothing is surely ours any more.
-    fn has_lapsed(&self) -> bool {
-        BootClock.now() >= self.joined.valid_until()
     }
 
     fn follow_plan(&mut self, now: Instant) {
@@ -472,7 +443,6 @@ impl<'a> Connected<'a> {
             return Some(error);
         }
         self.joined.alive = asked;
-        eprintln!("DBG {} {:?} alive pid {} held {:?}", self.session.membership.name(), std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()%100000, std::process::id(), self.partitions.held());
         self.session.news.send_one(News::Renewed { valid_until: self.joined.valid_until() });
         None
     }

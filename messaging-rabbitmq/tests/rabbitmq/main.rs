@@ -9,5 +9,4 @@
 
 mod given;
 
-mod handover;
 mod publishing;
