@@ -13,10 +13,34 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers of the write-ahead log do not block each other; more than this only costs memory.
 const READERS: u32 = 4;
 
+/// How long a replica waits for others that open the same file, and how often it looks.
+const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+const OPEN_PAUSE: Duration = Duration::from_millis(50);
+
+/// Opens the database. Replicas that start at once take turns: switching to the write-ahead log does not wait for the
+/// busy timeout, and on a slow disk the migrations of those before may outlast it.
 pub(super) async fn open(
     options: &SqliteConnectOptions,
     migrations: &'static [Migration],
 ) -> Result<Pools, DatabaseError> {
+    let deadline = tokio::time::Instant::now() + OPEN_DEADLINE;
+    loop {
+        match open_now(options, migrations).await {
+            Err(error) if is_busy(&error) && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(OPEN_PAUSE).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// SQLITE_BUSY, also in its extended forms.
+fn is_busy(error: &DatabaseError) -> bool {
+    let DatabaseError::Statement(sqlx::Error::Database(error)) = error else { return false };
+    error.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| code & 0xff == 5)
+}
+
+async fn open_now(options: &SqliteConnectOptions, migrations: &'static [Migration]) -> Result<Pools, DatabaseError> {
     let in_memory = options.get_filename().as_os_str().to_string_lossy().contains(":memory:");
     let options = options.clone().busy_timeout(BUSY_TIMEOUT).foreign_keys(true).disable_statement_logging();
     create_folder(&options)?;
