@@ -14,5 +14,11 @@ pub fn backends() -> Vec<Box<dyn Backend>> {
     vec![
         #[cfg(feature = "memory")]
         Box::new(messaging_memory::MemoryBackend),
+        #[cfg(feature = "kafka")]
+        Box::new(messaging_kafka::KafkaBackend),
+        #[cfg(feature = "redis")]
+        Box::new(messaging_redis::RedisBackend),
+        #[cfg(feature = "rabbitmq")]
+        Box::new(messaging_rabbitmq::RabbitMqBackend),
     ]
 }
