@@ -113,11 +113,13 @@ fn essence(content_type: &str) -> &str {
     content_type.split(';').next().unwrap_or_default().trim()
 }
 
+#[inline]
 fn is_json(content_type: &str) -> bool {
-    // Structured suffixes (RFC 6839): `application/vnd.x+json` is JSON too.
-    if content_type == "application/json" {
-        return true;
-    }
+    content_type == "application/json" || is_kind_of_json(content_type)
+}
+
+/// Structured suffixes (RFC 6839): `application/vnd.x+json` is JSON too.
+fn is_kind_of_json(content_type: &str) -> bool {
     let essence = essence(content_type);
     essence.ends_with("+json") || essence.eq_ignore_ascii_case("application/json")
 }

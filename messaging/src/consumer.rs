@@ -131,7 +131,7 @@ pub struct Intake<'a> {
 impl Intake<'_> {
     /// This partition is ours now, under this epoch. Nothing of it may be running in an owner before.
     pub fn assigned(&mut self, topic: &Name, partition: u32, epoch: u64) -> PartitionHandle {
-        let handle = self.engine.assign(partition, epoch);
+        let handle = self.engine.assign(partition, epoch, self.assignments.topic_index(topic));
         self.assignments.set(handle, topic, partition, epoch);
         PartitionHandle(handle)
     }

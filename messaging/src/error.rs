@@ -96,28 +96,36 @@ pub enum FailureKind {
 /// A handler's failure. Any `std::error::Error` turns into a transient one with `?`; the constructors say otherwise.
 ///
 /// A [`messaging::Error`](Error) keeps its meaning: malformed data is permanent.
-pub struct HandlerError {
+pub struct HandlerError(Box<Reported>);
+
+/// Boxed: a handler's outcome then fits in registers, and only a failure pays for it.
+struct Reported {
     kind: FailureKind,
     source: BoxError,
 }
 
 impl HandlerError {
+    #[cold]
+    fn new(kind: FailureKind, source: BoxError) -> Self {
+        Self(Box::new(Reported { kind, source }))
+    }
+
     /// A failure that may pass.
     #[must_use]
     pub fn transient(source: impl Into<BoxError>) -> Self {
-        Self { kind: FailureKind::Transient, source: source.into() }
+        Self::new(FailureKind::Transient, source.into())
     }
 
     /// A failure that trying again cannot mend.
     #[must_use]
     pub fn permanent(source: impl Into<BoxError>) -> Self {
-        Self { kind: FailureKind::Permanent, source: source.into() }
+        Self::new(FailureKind::Permanent, source.into())
     }
 
     /// A failure of what the handler stands on, which says nothing about the message.
     #[must_use]
     pub fn infrastructure(source: impl Into<BoxError>) -> Self {
-        Self { kind: FailureKind::Infrastructure, source: source.into() }
+        Self::new(FailureKind::Infrastructure, source.into())
     }
 
     pub(crate) fn timed_out(after: Duration) -> Self {
@@ -136,13 +144,13 @@ impl HandlerError {
     /// How the failure is to be treated.
     #[must_use]
     pub fn kind(&self) -> FailureKind {
-        self.kind
+        self.0.kind
     }
 
     /// The error and its chain of causes in one line, as it stands in dead letters.
     #[must_use]
     pub fn text(&self) -> String {
-        full_text(&*self.source)
+        full_text(&*self.0.source)
     }
 }
 
@@ -163,13 +171,13 @@ pub(crate) fn full_text(error: &dyn std::error::Error) -> String {
 
 impl fmt::Debug for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandlerError").field("kind", &self.kind).field("source", &self.source).finish()
+        f.debug_struct("HandlerError").field("kind", &self.0.kind).field("source", &self.0.source).finish()
     }
 }
 
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.source, f)
+        fmt::Display::fmt(&self.0.source, f)
     }
 }
 
@@ -180,6 +188,6 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for HandlerError {
                 ErrorKind::Malformed => FailureKind::Permanent,
                 _ => FailureKind::Transient,
             });
-        Self { kind, source: Box::new(error) }
+        Self::new(kind, Box::new(error))
     }
 }

@@ -12,10 +12,10 @@ use super::{
 use crate::time::Tick;
 
 impl<T: Clone, N> Engine<T, N> {
-    /// The partition of this number in its topic is ours under `epoch`. Answers the handle under which everything about
-    /// it is said from now on.
-    pub(crate) fn assign(&mut self, number: u32, epoch: u64) -> u32 {
-        let partition = Partition::new(epoch, number);
+    /// The partition of this number in its topic is ours under `epoch`; every start of it says `topic`. Answers the
+    /// handle under which everything about it is said from now on.
+    pub(crate) fn assign(&mut self, number: u32, epoch: u64, topic: u32) -> u32 {
+        let partition = Partition::new(epoch, number, topic);
         match self.partitions.iter().position(|partition| partition.phase == Phase::Free) {
             Some(index) => {
                 self.partitions[index] = partition;

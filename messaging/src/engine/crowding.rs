@@ -43,7 +43,7 @@ impl<T: Clone, N> Engine<T, N> {
             !crowds || Bug::WakesTwice.is_on()
         });
         for (index, seq) in crowding {
-            self.window.entry_mut(index).crowded = true;
+            self.window.entry_mut(index).past.get_or_insert_default().crowded = true;
             self.unpark(index, seq);
         }
     }

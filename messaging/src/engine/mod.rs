@@ -15,6 +15,7 @@ mod crowding;
 mod deadlines;
 mod orphans;
 mod partitions;
+mod ready;
 mod seeded;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,7 @@ use self::{
     orphans::{Orphans, Place},
     partitions::{Partition, Phase},
     seeded::Bug,
-    window::{Entry, State, Window},
+    window::{State, Window},
 };
 use crate::{delivery::Position, time::Tick};
 
@@ -66,11 +67,19 @@ pub(crate) struct EntryId {
 pub(crate) struct Start<T, N> {
     pub(crate) id: EntryId,
     pub(crate) item: T,
+    pub(crate) position: Position,
+    pub(crate) epoch: u64,
     pub(crate) partition: u32,
     /// The partition's number in its topic.
     pub(crate) number: u32,
-    pub(crate) position: Position,
-    pub(crate) epoch: u64,
+    /// What the partition's topic was called by when it was assigned.
+    pub(crate) topic: u32,
+    pub(crate) past: Option<Box<Past<N>>>,
+}
+
+/// What a delivery has behind it. Most have nothing: kept apart, so that they carry nothing of it about.
+#[derive(Debug)]
+pub(crate) struct Past<N> {
     /// Attempts that were counted before.
     pub(crate) attempts: u32,
     pub(crate) deaths: u32,
@@ -78,6 +87,32 @@ pub(crate) struct Start<T, N> {
     pub(crate) crowded: bool,
     /// What the last [`Verdict::Park`] left with it.
     pub(crate) note: Option<Box<N>>,
+}
+
+impl<N> Default for Past<N> {
+    fn default() -> Self {
+        Self { attempts: 0, deaths: 0, crowded: false, note: None }
+    }
+}
+
+impl<N> Past<N> {
+    /// What goes out with a start; the counts stay here too.
+    #[cold]
+    fn hand_out(&mut self) -> Box<Self> {
+        let crowded = std::mem::take(&mut self.crowded);
+        Box::new(Self { attempts: self.attempts, deaths: self.deaths, crowded, note: self.note.take() })
+    }
+
+    #[cold]
+    fn of_deaths(deaths: u32) -> Option<Box<Self>> {
+        Some(Box::new(Self { deaths, ..Self::default() }))
+    }
+
+    #[cold]
+    fn take_back(&mut self, handed_out: Self) {
+        self.crowded = handed_out.crowded;
+        self.note = handed_out.note;
+    }
 }
 
 /// How a start ended.
@@ -137,19 +172,18 @@ impl<T: Clone, N> Engine<T, N> {
         let ordinal = state.tracker.push(incoming.position);
         let lane = incoming.lane.map_or(0, |hash| hash.max(1));
         let place = Place { number: state.number, position: incoming.position };
-        let entry = Entry::new(incoming, partition, ordinal, lane);
         if lane == 0 && self.orphans.run(place) {
-            let (index, seq) = self.window.push_waiting(entry);
-            self.orphans.wait(EntryId { index, seq }, place);
+            let id = self.window.push_waiting(incoming, partition, ordinal);
+            self.orphans.wait(id, place);
         } else {
-            self.window.push(entry);
+            self.window.push(incoming, partition, ordinal, lane);
         }
     }
 
     /// Hands out up to `max` deliveries that may start, the oldest first. `gate` is the present time on the clock of
     /// `valid_until`; without it only partitions that have no `valid_until` start anything.
     #[inline]
-    pub(crate) fn take(&mut self, gate: Option<Tick>, max: usize, out: &mut Vec<Start<T, N>>) {
+    pub(crate) fn take(&mut self, gate: Option<Tick>, max: usize, mut out: impl FnMut(Start<T, N>)) {
         let mut left = max;
         while left > 0 {
             let Some((seq, index)) = self.window.pop_ready() else { break };
@@ -162,21 +196,18 @@ impl<T: Clone, N> Engine<T, N> {
                 state.gated.push((seq, index));
                 continue;
             }
-            let start = Start {
+            out(Start {
                 id: EntryId { index, seq },
                 item: item.clone(),
-                partition: entry.partition,
-                number: state.number,
                 position: entry.position,
                 epoch: state.epoch,
-                attempts: entry.attempts,
-                deaths: u32::from(entry.deaths),
-                crowded: std::mem::take(&mut entry.crowded),
-                note: entry.note.take(),
-            };
+                partition: entry.partition,
+                number: state.number,
+                topic: state.topic,
+                past: entry.past.as_mut().map(|past| past.hand_out()),
+            });
             entry.state = State::Running;
             state.running += 1;
-            out.push(start);
             left -= 1;
         }
     }
@@ -188,8 +219,9 @@ impl<T: Clone, N> Engine<T, N> {
         let state = &mut self.partitions[entry.partition as usize];
         if state.phase == Phase::Assigned {
             entry.state = State::Ready;
-            entry.crowded = start.crowded;
-            entry.note = start.note;
+            if let (Some(past), Some(handed_out)) = (&mut entry.past, start.past) {
+                past.take_back(*handed_out);
+            }
             state.running -= 1;
             if !Bug::LosesOne.is_on() {
                 self.window.requeue(id.index, id.seq);
@@ -209,7 +241,7 @@ impl<T: Clone, N> Engine<T, N> {
             return self.finish(id, Verdict::Finished);
         }
         state.running -= 1;
-        if state.tracker.finish(entry.ordinal) {
+        if state.tracker.finish(entry.ordinal, entry.position) {
             self.dirty.push(index);
         }
         self.window.remove_head(id.index);
@@ -227,8 +259,9 @@ impl<T: Clone, N> Engine<T, N> {
         state.troubled -= u32::from(entry.troubled);
         let give_up = match verdict {
             Verdict::Park { until, counted, note } if state.phase == Phase::Assigned => {
-                entry.note = note;
-                entry.attempts += u32::from(counted);
+                let past = entry.past.get_or_insert_default();
+                past.note = note;
+                past.attempts += u32::from(counted);
                 entry.troubled = !counted;
                 state.troubled += u32::from(!counted);
                 entry.state = State::Parked;
@@ -239,13 +272,13 @@ impl<T: Clone, N> Engine<T, N> {
                 return;
             }
             Verdict::Finished if state.phase.is_ours() || Bug::SettlesWhenLost.is_on() => {
-                if state.tracker.finish(entry.ordinal) {
+                if state.tracker.finish(entry.ordinal, entry.position) {
                     self.dirty.push(index as u32);
                 }
                 None
             }
             Verdict::Dropped if Bug::SettlesEarly.is_on() => {
-                state.tracker.finish(entry.ordinal);
+                state.tracker.finish(entry.ordinal, entry.position);
                 None
             }
             Verdict::GiveUp { drain_until } => Some(drain_until),

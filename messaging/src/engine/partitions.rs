@@ -9,6 +9,8 @@ pub(super) struct Partition {
     pub(super) epoch: u64,
     /// Its number in the topic.
     pub(super) number: u32,
+    /// What its topic is called by in every start.
+    pub(super) topic: u32,
     pub(super) valid_until: Option<Tick>,
     pub(super) tracker: Tracker,
     /// Starts that are out.
@@ -41,11 +43,12 @@ impl Phase {
 }
 
 impl Partition {
-    pub(super) fn new(epoch: u64, number: u32) -> Self {
+    pub(super) fn new(epoch: u64, number: u32, topic: u32) -> Self {
         Self {
             phase: Phase::Assigned,
             epoch,
             number,
+            topic,
             valid_until: None,
             tracker: Tracker::default(),
             running: 0,

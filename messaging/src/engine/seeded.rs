@@ -65,7 +65,7 @@ impl<T, N> Entry<T, N> {
         std::mem::swap(&mut self.item, &mut other.item);
         std::mem::swap(&mut self.position, &mut other.position);
         std::mem::swap(&mut self.ordinal, &mut other.ordinal);
-        std::mem::swap(&mut self.deaths, &mut other.deaths);
+        std::mem::swap(&mut self.past, &mut other.past);
     }
 }
 

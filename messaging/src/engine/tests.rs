@@ -28,3 +28,21 @@ struct Message {
 fn ms(millis: u64) -> Tick {
     Tick::from_start(Duration::from_millis(millis))
 }
+
+impl<T> super::Start<T, u32> {
+    fn attempts(&self) -> u32 {
+        self.past.as_ref().map_or(0, |past| past.attempts)
+    }
+
+    fn deaths(&self) -> u32 {
+        self.past.as_ref().map_or(0, |past| past.deaths)
+    }
+
+    fn crowded(&self) -> bool {
+        self.past.as_ref().is_some_and(|past| past.crowded)
+    }
+
+    fn note(&self) -> Option<u32> {
+        self.past.as_ref().and_then(|past| past.note.as_deref().copied())
+    }
+}

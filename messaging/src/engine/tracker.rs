@@ -37,27 +37,30 @@ impl Tracker {
         ordinal
     }
 
-    /// Marks a delivery finished. Answers whether anything awaits settlement that did not before.
-    #[inline]
-    pub(crate) fn finish(&mut self, ordinal: u64) -> bool {
-        if ordinal < self.base || ordinal >= self.end {
+    /// Marks the delivery of this ordinal and position finished. Answers whether anything awaits settlement that did
+    /// not before.
+    #[inline(always)]
+    pub(crate) fn finish(&mut self, ordinal: u64, position: Position) -> bool {
+        if ordinal == self.base && ordinal < self.end {
+            self.through = Some(position);
+            self.base += 1;
+            self.pass();
+        } else if ordinal < self.base || ordinal >= self.end || !self.finish_ahead(ordinal) {
             return false;
         }
-        let mark = self.mark(ordinal);
-        if std::mem::replace(&mut mark.finished, true) {
-            return false;
-        }
-        let position = mark.position;
         let first = self.finished.is_empty();
         self.finished.push(position);
-        if ordinal == self.base {
-            self.pass();
-        }
         first
     }
 
-    /// Lets the watermark pass all that is finished.
+    /// Marks a delivery beyond the oldest; answers whether it was not marked before.
     #[inline]
+    fn finish_ahead(&mut self, ordinal: u64) -> bool {
+        !std::mem::replace(&mut self.mark(ordinal).finished, true)
+    }
+
+    /// Lets the watermark pass all that is finished.
+    #[inline(always)]
     fn pass(&mut self) {
         while self.base < self.end {
             let mark = *self.mark(self.base);
@@ -119,11 +122,11 @@ mod tests {
     fn watermark_waits_for_the_oldest_and_then_passes_all_that_are_finished() {
         let mut tracker = Tracker::default();
         let ordinals: Vec<u64> = [10, 12, 15, 16].into_iter().map(|n| tracker.push(Position::new(n))).collect();
-        assert!(tracker.finish(ordinals[1]));
-        assert!(!tracker.finish(ordinals[2]));
+        assert!(tracker.finish(ordinals[1], Position::new(12)));
+        assert!(!tracker.finish(ordinals[2], Position::new(15)));
         assert_eq!(tracker.through(), None);
         assert_eq!(tracker.span(), 4);
-        tracker.finish(ordinals[0]);
+        tracker.finish(ordinals[0], Position::new(10));
         assert_eq!(tracker.through(), Some(Position::new(15)));
         assert_eq!(tracker.finished(), [12, 15, 10].map(Position::new));
         assert_eq!((tracker.span(), tracker.span_from(ordinals[3])), (1, 1));
@@ -134,10 +137,10 @@ mod tests {
         let mut tracker = Tracker::default();
         let first = tracker.push(Position::new(1));
         let second = tracker.push(Position::new(2));
-        assert!(tracker.finish(second));
-        assert!(!tracker.finish(second));
-        tracker.finish(first);
-        assert!(!tracker.finish(first));
+        assert!(tracker.finish(second, Position::new(2)));
+        assert!(!tracker.finish(second, Position::new(2)));
+        tracker.finish(first, Position::new(1));
+        assert!(!tracker.finish(first, Position::new(1)));
         assert_eq!(tracker.finished().len(), 2);
     }
 }

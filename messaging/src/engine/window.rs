@@ -1,13 +1,8 @@
 //! [`Window`]: the deliveries between intake and settlement, chained into lanes, with the ready ones in order of age.
 
-use std::{
-    cmp::{Ordering, Reverse},
-    collections::{BinaryHeap, VecDeque},
-};
-
 use hashbrown::{HashTable, hash_table};
 
-use super::{EntryId, Incoming, seeded::Bug};
+use super::{EntryId, Incoming, Past, ready::Ready, seeded::Bug};
 use crate::delivery::Position;
 
 /// No entry.
@@ -37,35 +32,30 @@ pub(super) struct Entry<T, N> {
     /// The lane's hash; zero for a lane of its own, which needs no table.
     pub(super) lane: u64,
     pub(super) ordinal: u64,
-    pub(super) note: Option<Box<N>>,
+    pub(super) past: Option<Box<Past<N>>>,
     bytes: u32,
     pub(super) partition: u32,
     /// The next entry of the lane, or of the free list.
     next: u32,
-    pub(super) attempts: u32,
-    pub(super) deaths: u8,
     pub(super) state: State,
     pub(super) troubled: bool,
-    pub(super) crowded: bool,
 }
 
 impl<T, N> Entry<T, N> {
-    pub(super) fn new(incoming: Incoming<T>, partition: u32, ordinal: u64, lane: u64) -> Self {
+    /// A slot of the slab without a delivery.
+    fn vacant() -> Self {
         Self {
-            item: Some(incoming.item),
-            position: incoming.position,
+            item: None,
+            position: Position::default(),
             seq: 0,
-            lane,
-            ordinal,
-            note: None,
-            bytes: u32::try_from(incoming.bytes).unwrap_or(u32::MAX),
-            partition,
+            lane: 0,
+            ordinal: 0,
+            past: None,
+            bytes: 0,
+            partition: 0,
             next: NONE,
-            attempts: 0,
-            deaths: u8::try_from(incoming.deaths).unwrap_or(u8::MAX),
-            state: State::Ready,
+            state: State::Free,
             troubled: false,
-            crowded: false,
         }
     }
 }
@@ -77,43 +67,10 @@ pub(super) struct Window<T, N> {
     free: u32,
     len: usize,
     bytes: usize,
-    ready: usize,
     next_seq: u64,
     lanes: HashTable<u32>,
-    /// Ready since their arrival, hence in order of age.
-    fresh: VecDeque<Ticket>,
-    /// Ready again (freed by the one before, back from parking): by age.
-    returned: BinaryHeap<Reverse<Ticket>>,
+    ready: Ready,
 }
-
-/// An entry among the ready ones; the older one comes first. No two have the same `seq`.
-#[derive(Clone, Copy, Debug)]
-struct Ticket {
-    seq: u64,
-    index: u32,
-}
-
-impl Ord for Ticket {
-    #[inline]
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.seq.cmp(&other.seq)
-    }
-}
-
-impl PartialOrd for Ticket {
-    #[inline]
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Ticket {
-    fn eq(&self, other: &Self) -> bool {
-        self.seq == other.seq
-    }
-}
-
-impl Eq for Ticket {}
 
 impl<T, N> Window<T, N> {
     pub(super) fn with_capacity(capacity: usize) -> Self {
@@ -122,11 +79,9 @@ impl<T, N> Window<T, N> {
             free: NONE,
             len: 0,
             bytes: 0,
-            ready: 0,
             next_seq: 0,
             lanes: HashTable::with_capacity(capacity),
-            fresh: VecDeque::with_capacity(capacity),
-            returned: BinaryHeap::with_capacity(capacity),
+            ready: Ready::with_capacity(capacity),
         }
     }
 
@@ -144,7 +99,7 @@ impl<T, N> Window<T, N> {
     }
 
     pub(super) fn ready(&self) -> usize {
-        self.ready
+        self.ready.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry<T, N>> {
@@ -163,54 +118,74 @@ impl<T, N> Window<T, N> {
         self.entries.get_mut(index as usize).filter(|entry| entry.seq == seq && entry.state != State::Free)
     }
 
-    /// Takes an entry in at the end of its lane.
-    #[inline]
-    pub(super) fn push(&mut self, mut entry: Entry<T, N>) {
-        let index = self.next_index();
-        let tail = if entry.lane == 0 { NONE } else { self.append_to_lane(entry.lane, index) };
+    /// Takes a delivery in at the end of its lane.
+    #[inline(always)]
+    pub(super) fn push(&mut self, incoming: Incoming<T>, partition: u32, ordinal: u64, lane: u64) {
+        let index = self.vacancy();
+        let tail = if lane == 0 { NONE } else { self.append_to_lane(lane, index) };
+        let state = if tail == NONE { State::Ready } else { State::Waiting };
+        let id = self.store(incoming, partition, ordinal, lane, state);
         if tail == NONE {
-            self.fresh.push_back(Ticket { seq: self.next_seq + 1, index });
-            self.ready += 1;
-        } else {
-            entry.state = State::Waiting;
-            let before = &mut self.entries[tail as usize];
-            if Bug::SwapsTwo.is_on() && before.state == State::Waiting {
-                before.trade_places(&mut entry);
-            }
-        }
-        self.store(entry);
-    }
-
-    /// Takes an entry in that has no lane and waits all the same, until it is [woken](Self::wake).
-    pub(super) fn push_waiting(&mut self, mut entry: Entry<T, N>) -> (u32, u64) {
-        let index = self.next_index();
-        entry.state = State::Waiting;
-        self.store(entry);
-        (index, self.next_seq)
-    }
-
-    /// Where the next entry will be stored.
-    #[inline]
-    fn next_index(&self) -> u32 {
-        match self.free {
-            NONE => self.entries.len() as u32,
-            free => free,
+            self.ready.insert(id);
+        } else if Bug::SwapsTwo.is_on()
+            && let Ok([before, entry]) = self.entries.get_disjoint_mut([tail as usize, id.index as usize])
+            && before.state == State::Waiting
+        {
+            before.trade_places(entry);
         }
     }
 
-    #[inline]
-    fn store(&mut self, mut entry: Entry<T, N>) {
+    /// Takes a delivery in that has no lane and waits all the same, until it is [woken](Self::wake).
+    pub(super) fn push_waiting(&mut self, incoming: Incoming<T>, partition: u32, ordinal: u64) -> EntryId {
+        self.vacancy();
+        self.store(incoming, partition, ordinal, 0, State::Waiting)
+    }
+
+    /// Where the next delivery will be stored.
+    #[inline(always)]
+    fn vacancy(&mut self) -> u32 {
+        if self.free == NONE {
+            self.free = self.entries.len() as u32;
+            self.grow();
+        }
+        self.free
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        self.entries.push(Entry::vacant());
+    }
+
+    /// Writes a delivery into the vacancy, field by field: built elsewhere it would be copied.
+    #[inline(always)]
+    fn store(
+        &mut self,
+        incoming: Incoming<T>,
+        partition: u32,
+        ordinal: u64,
+        lane: u64,
+        state: State,
+    ) -> EntryId {
+        let index = self.free;
+        let entry = &mut self.entries[index as usize];
+        self.free = entry.next;
         self.next_seq += 1;
+        entry.item = Some(incoming.item);
+        entry.position = incoming.position;
         entry.seq = self.next_seq;
+        entry.lane = lane;
+        entry.ordinal = ordinal;
+        entry.bytes = u32::try_from(incoming.bytes).unwrap_or(u32::MAX);
+        entry.partition = partition;
+        entry.next = NONE;
+        entry.state = state;
+        entry.troubled = false;
+        if incoming.deaths > 0 {
+            entry.past = Past::of_deaths(incoming.deaths);
+        }
         self.len += 1;
         self.bytes += entry.bytes as usize;
-        match self.free {
-            NONE => self.entries.push(entry),
-            free => {
-                self.free = self.entries[free as usize].next;
-                self.entries[free as usize] = entry;
-            }
-        }
+        EntryId { index, seq: self.next_seq }
     }
 
     /// Makes `index` the last of the lane; answers the one before, or `NONE` if the lane was empty.
@@ -233,18 +208,9 @@ impl<T, N> Window<T, N> {
     #[inline]
     pub(super) fn pop_ready(&mut self) -> Option<(u64, u32)> {
         loop {
-            let from_fresh = match (self.fresh.front(), self.returned.peek()) {
-                (Some(fresh), Some(Reverse(returned))) => fresh < returned || Bug::StartsYounger.is_on(),
-                (Some(_), None) => true,
-                (None, Some(_)) => false,
-                (None, None) => return None,
-            };
-            let ticket =
-                if from_fresh { self.fresh.pop_front() } else { self.returned.pop().map(|Reverse(ticket)| ticket) };
-            let Ticket { seq, index } = ticket?;
-            // A ticket outlives an entry that was dropped with its partition.
+            let EntryId { index, seq } = self.ready.pop()?;
+            // One that was dropped with its partition was taken out; this only makes sure.
             if self.get(index, seq).is_some_and(|entry| entry.state == State::Ready) {
-                self.ready -= 1;
                 return Some((seq, index));
             }
         }
@@ -253,20 +219,20 @@ impl<T, N> Window<T, N> {
     /// Puts an entry that is ready back among the ready ones.
     pub(super) fn requeue(&mut self, index: u32, seq: u64) {
         if self.get(index, seq).is_some_and(|entry| entry.state == State::Ready) {
-            self.returned.push(Reverse(Ticket { seq, index }));
-            self.ready += 1;
+            self.ready.insert(EntryId { index, seq });
         }
     }
 
     /// Removes the head of a lane; the next one becomes ready.
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove_head(&mut self, index: u32) {
         let entry = &self.entries[index as usize];
         let (lane, next) = (entry.lane, entry.next);
-        if next != NONE {
-            self.wake(next);
-        } else if lane != 0 {
-            self.forget_lane(lane);
+        if lane != 0 {
+            match next {
+                NONE => self.forget_lane(lane),
+                next => self.wake(next),
+            }
         }
         self.release(index);
     }
@@ -281,7 +247,7 @@ impl<T, N> Window<T, N> {
                 State::Waiting | State::Free => {}
             }
         }
-        self.recount_ready();
+        self.forget_dropped();
     }
 
     /// Drops a partition's entries from a lane, but for a head that runs. Those of another are in it if that head is
@@ -322,11 +288,11 @@ impl<T, N> Window<T, N> {
     }
 
     /// Makes an entry ready that waited.
+    #[inline]
     pub(super) fn wake(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         entry.state = State::Ready;
-        self.returned.push(Reverse(Ticket { seq: entry.seq, index }));
-        self.ready += 1;
+        self.ready.insert(EntryId { index, seq: entry.seq });
     }
 
     /// A partition's running entries.
@@ -350,10 +316,11 @@ impl<T, N> Window<T, N> {
         }
     }
 
+    #[inline(always)]
     fn release(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         entry.item = None;
-        entry.note = None;
+        entry.past = None;
         entry.state = State::Free;
         entry.next = self.free;
         self.len -= 1;
@@ -361,15 +328,12 @@ impl<T, N> Window<T, N> {
         self.free = index;
     }
 
-    /// Counts the ready tickets anew, dropping stale ones.
-    fn recount_ready(&mut self) {
+    /// Takes what was dropped out of the ready ones.
+    fn forget_dropped(&mut self) {
         let entries = &self.entries;
-        let live = |Ticket { seq, index }: &Ticket| {
-            entries.get(*index as usize).is_some_and(|entry| entry.seq == *seq && entry.state == State::Ready)
-        };
-        self.fresh.retain(live);
-        self.returned.retain(|Reverse(ticket)| live(ticket));
-        self.ready = self.fresh.len() + self.returned.len();
+        self.ready.retain(|EntryId { index, seq }| {
+            entries.get(index as usize).is_some_and(|entry| entry.seq == seq && entry.state == State::Ready)
+        });
     }
 }
 
@@ -377,12 +341,12 @@ impl<T, N> Window<T, N> {
 impl<T, N> Window<T, N> {
     /// Whether it is empty, down to its lanes, and was never larger than need be.
     pub(super) fn is_blank(&self, most: usize) -> bool {
-        let is_blank = |entry: &Entry<T, N>| entry.state == State::Free && entry.item.is_none() && entry.note.is_none();
+        let is_blank = |entry: &Entry<T, N>| entry.state == State::Free && entry.item.is_none() && entry.past.is_none();
         self.entries.iter().all(is_blank)
             && self.entries.len() <= most
             && self.len == 0
             && self.bytes == 0
-            && self.ready == 0
+            && self.ready.len() == 0
             && self.lanes.is_empty()
     }
 }

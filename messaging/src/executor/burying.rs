@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,15 +17,12 @@ use crate::{
     BoxFuture,
     dead_letter::{DeadLetter, Shape},
     delivery::Delivery,
-    engine::{Start, Verdict},
+    engine::Verdict,
     error::{Error, ErrorKind, FailureKind, HandlerError},
-    message::Message,
     policy::{Decision, OnDeadLetter},
     time::Tick,
 };
 
-/// A message that ended this many processes is dead-lettered without another attempt.
-const MAX_DEATHS: u32 = 3;
 /// How often a dead letter that was refused for good is tried again, in case the broker's limit was raised.
 const STUCK_PAUSE: Duration = Duration::from_secs(30);
 
@@ -71,22 +67,6 @@ impl Worker {
                 what.note = Some(note);
                 self.bury(slot, what, now);
             }
-        }
-    }
-
-    /// Why a delivery is to be dead-lettered without running its handler, if it is.
-    #[inline]
-    pub(super) fn condemned(&self, start: &Start<Arc<Message>, Trouble>) -> Option<&'static str> {
-        if start.note.as_ref().is_some_and(|note| note.condemned) {
-            Some("dead-lettered before")
-        } else if start.crowded {
-            Some("retries ended early: what waited behind it filled half of what may be in flight")
-        } else if start.deaths >= MAX_DEATHS {
-            Some("three processes ended while they handled it")
-        } else if self.shared.holding.load(Ordering::Relaxed) && self.shared.holds(&start.item, start.number) {
-            Some("follows a dead letter of its key")
-        } else {
-            None
         }
     }
 

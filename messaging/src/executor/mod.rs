@@ -6,9 +6,13 @@
 mod burial;
 mod burying;
 mod failure;
+mod reporting;
+mod routing;
 mod running;
 mod slots;
 mod spawned;
+mod starting;
+mod visiting;
 mod wakeups;
 mod worker;
 
@@ -117,6 +121,8 @@ enum Ended {
 /// What the executor knows of each assigned partition, by its handle.
 pub(crate) struct Assignments {
     group: Name,
+    /// The group's topics, in the order of its routes.
+    topics: Vec<Name>,
     hasher: foldhash::fast::RandomState,
     entries: Vec<Assignment>,
     /// Lanes that follow a dead letter, as (topic, partition, key), for as long as the partition is ours.
@@ -132,14 +138,20 @@ struct Assignment {
 }
 
 impl Assignments {
-    fn new(group: Name) -> Self {
+    fn new(group: Name, topics: Vec<Name>) -> Self {
         Self {
             group,
+            topics,
             hasher: foldhash::fast::RandomState::default(),
             entries: Vec::new(),
             held: HashSet::new(),
             gated: false,
         }
+    }
+
+    /// What a start says of its topic: the index of the topic's routes.
+    pub(crate) fn topic_index(&self, topic: &Name) -> u32 {
+        self.topics.iter().position(|known| known == topic).map_or(u32::MAX, |index| index as u32)
     }
 
     pub(crate) fn set(&mut self, handle: u32, topic: &Name, partition: u32, epoch: u64) {

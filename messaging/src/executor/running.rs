@@ -64,6 +64,7 @@ pub(crate) fn start(plan: GroupPlan, setup: GroupSetup) -> Group {
     let limits =
         Limits { in_flight: options.max_in_flight, bytes: options.max_in_flight_bytes, span: options.max_span };
     let sink = setup.consumer.dead_letters();
+    let topic_names = topics.iter().filter_map(|routes| routes.topic.clone()).collect();
     let shared = Arc::new(Shared {
         topics,
         routes: infos,
@@ -81,7 +82,7 @@ pub(crate) fn start(plan: GroupPlan, setup: GroupSetup) -> Group {
         state: Mutex::new(State {
             engine: Engine::new(limits),
             consumer: setup.consumer,
-            assignments: Assignments::new(group.clone()),
+            assignments: Assignments::new(group.clone(), topic_names),
             may_fill: true,
             fill_again: false,
             phase: RunPhase::Running,

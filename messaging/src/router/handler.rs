@@ -99,7 +99,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, delivery: Delivery) -> Fut {
         (self.0)(delivery)
     }

@@ -29,14 +29,6 @@ pub(crate) struct TopicRoutes {
     pub(crate) message: Option<usize>,
 }
 
-impl TopicRoutes {
-    #[inline]
-    pub(crate) fn find(&self, name: Option<&str>) -> Option<usize> {
-        let event = name.and_then(|name| self.events.iter().find(|(candidate, _)| candidate.as_str() == name));
-        event.map(|(_, route)| *route).or(self.message)
-    }
-}
-
 impl GroupPlan {
     /// Merges routers by group.
     ///

@@ -156,9 +156,9 @@ impl Model {
             assert_eq!((start.id.seq, start.item), (item.seq, item.message), "the oldest that is ready starts first");
             assert_eq!((start.partition, start.number), (assignment.handle, assignment.number));
             assert_eq!((start.position, start.epoch), (item.position, assignment.epoch));
-            assert_eq!((start.attempts, start.deaths), (item.attempts, item.deaths));
-            assert_eq!(start.crowded, std::mem::take(&mut item.crowded), "crowded: {:?}", item.message);
-            assert_eq!(start.note.as_deref().copied(), item.note.take(), "note of {:?}", item.message);
+            assert_eq!((start.attempts(), start.deaths()), (item.attempts, item.deaths));
+            assert_eq!(start.crowded(), std::mem::take(&mut item.crowded), "crowded: {:?}", item.message);
+            assert_eq!(start.note(), item.note.take(), "note of {:?}", item.message);
         }
         assert!(starts.next().is_none(), "more was taken than may start");
     }
@@ -168,8 +168,8 @@ impl Model {
         if self.assignments[self.items[at].assignment].phase == Phase::Assigned {
             let item = &mut self.items[at];
             item.stage = Stage::Idle;
-            item.crowded = start.crowded;
-            item.note = start.note.as_deref().copied();
+            item.crowded = start.crowded();
+            item.note = start.note();
         } else {
             self.finish(start.id.seq, &Verdict::Dropped);
         }

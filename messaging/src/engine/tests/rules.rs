@@ -20,7 +20,7 @@ fn push(engine: &mut Engine<u64, u32>, partition: u32, number: u64, key: Option<
 
 fn take(engine: &mut Engine<u64, u32>) -> Starts {
     let mut starts = Vec::new();
-    engine.take(None, usize::MAX, &mut starts);
+    engine.take(None, usize::MAX, |start| starts.push(start));
     starts
 }
 
@@ -44,7 +44,7 @@ fn settled(engine: &mut Engine<u64, u32>) -> Vec<(u32, Vec<u64>, Option<u64>)> {
 #[test]
 fn a_failing_head_holds_its_lane_and_no_other() {
     let mut engine = engine(100, 100);
-    let partition = engine.assign(0, 1);
+    let partition = engine.assign(0, 1, 0);
     for (number, key) in [(1, 7), (2, 8), (3, 7)] {
         push(&mut engine, partition, number, Some(key));
     }
@@ -58,7 +58,7 @@ fn a_failing_head_holds_its_lane_and_no_other() {
     assert_eq!(engine.ready(), 0);
     engine.advance(ms(50));
     let again = take(&mut engine);
-    assert_eq!((items(&again), again[0].attempts), (vec![1], 1));
+    assert_eq!((items(&again), again[0].attempts()), (vec![1], 1));
     engine.finish(again[0].id, Verdict::Finished);
     assert_eq!(items(&take(&mut engine)), [3]);
     assert_eq!(settled(&mut engine), [(partition, vec![1], Some(2))]);
@@ -67,28 +67,28 @@ fn a_failing_head_holds_its_lane_and_no_other() {
 #[test]
 fn nothing_starts_at_or_after_the_end_of_the_validity() {
     let mut engine = engine(100, 100);
-    let partition = engine.assign(0, 1);
+    let partition = engine.assign(0, 1, 0);
     engine.renew(partition, ms(10));
     push(&mut engine, partition, 1, Some(1));
     let mut starts = Vec::new();
-    engine.take(Some(ms(10)), 1, &mut starts);
-    engine.take(None, 1, &mut starts);
+    engine.take(Some(ms(10)), 1, |start| starts.push(start));
+    engine.take(None, 1, |start| starts.push(start));
     assert_eq!((starts.len(), engine.ready()), (0, 0), "and nobody need ask again before a renewal");
     engine.renew(partition, ms(20));
     assert_eq!(engine.ready(), 1);
-    engine.take(Some(ms(19)), 1, &mut starts);
+    engine.take(Some(ms(19)), 1, |start| starts.push(start));
     assert_eq!(items(&starts), [1]);
 }
 
 #[test]
 fn a_start_of_a_lost_partition_holds_its_lane_under_the_next_assignment() {
     let mut engine = engine(100, 100);
-    let before = engine.assign(3, 1);
+    let before = engine.assign(3, 1, 0);
     push(&mut engine, before, 1, Some(7));
     let orphan = take(&mut engine).remove(0);
     engine.lose(before);
     assert_eq!(engine.cancels().collect::<Vec<_>>(), [orphan.id]);
-    let after = engine.assign(3, 2);
+    let after = engine.assign(3, 2, 0);
     push(&mut engine, after, 1, Some(7));
     push(&mut engine, after, 2, Some(8));
     assert_eq!(items(&take(&mut engine)), [2]);
@@ -100,11 +100,11 @@ fn a_start_of_a_lost_partition_holds_its_lane_under_the_next_assignment() {
 #[test]
 fn a_start_without_a_key_is_not_repeated_while_it_is_still_out() {
     let mut engine = engine(100, 100);
-    let before = engine.assign(3, 1);
+    let before = engine.assign(3, 1, 0);
     push(&mut engine, before, 1, None);
     let orphan = take(&mut engine).remove(0);
     engine.lose(before);
-    let after = engine.assign(3, 2);
+    let after = engine.assign(3, 2, 0);
     push(&mut engine, after, 1, None);
     push(&mut engine, after, 2, None);
     assert_eq!(items(&take(&mut engine)), [2]);
@@ -115,11 +115,11 @@ fn a_start_without_a_key_is_not_repeated_while_it_is_still_out() {
 #[test]
 fn a_waiting_repetition_goes_with_its_partition() {
     let mut engine = engine(100, 100);
-    let before = engine.assign(3, 1);
+    let before = engine.assign(3, 1, 0);
     push(&mut engine, before, 1, None);
     let orphan = take(&mut engine).remove(0);
     engine.lose(before);
-    let after = engine.assign(3, 2);
+    let after = engine.assign(3, 2, 0);
     push(&mut engine, after, 1, None);
     engine.revoke(after, ms(10));
     assert_eq!((engine.in_flight(), engine.drained()), (1, Some(after)));
@@ -130,12 +130,12 @@ fn a_waiting_repetition_goes_with_its_partition() {
 #[test]
 fn a_revoked_partition_is_drained_when_its_last_start_has_ended() {
     let mut engine = engine(100, 100);
-    let partition = engine.assign(0, 1);
+    let partition = engine.assign(0, 1, 0);
     for number in 1..=3 {
         push(&mut engine, partition, number, Some(number));
     }
     let mut starts = Vec::new();
-    engine.take(None, 2, &mut starts);
+    engine.take(None, 2, |start| starts.push(start));
     engine.revoke(partition, ms(10));
     assert_eq!((engine.in_flight(), engine.ready(), engine.drained()), (2, 0, None));
     engine.finish(starts[0].id, Verdict::Finished);
@@ -153,7 +153,7 @@ fn a_revoked_partition_is_drained_when_its_last_start_has_ended() {
 #[test]
 fn a_retry_may_run_while_its_partition_is_revoked() {
     let mut engine = engine(100, 100);
-    let partition = engine.assign(0, 1);
+    let partition = engine.assign(0, 1, 0);
     push(&mut engine, partition, 1, Some(1));
     let first = take(&mut engine).remove(0);
     park(&mut engine, first.id, ms(1), false);
@@ -169,7 +169,7 @@ fn a_retry_may_run_while_its_partition_is_revoked() {
 #[test]
 fn what_is_parked_is_forgotten_with_its_partition() {
     let mut engine = engine(100, 100);
-    let partition = engine.assign(0, 1);
+    let partition = engine.assign(0, 1, 0);
     push(&mut engine, partition, 1, Some(1));
     let start = take(&mut engine).remove(0);
     park(&mut engine, start.id, ms(600_000), true);
@@ -181,7 +181,7 @@ fn what_is_parked_is_forgotten_with_its_partition() {
 #[test]
 fn lanes_that_share_a_hash_only_wait_for_each_other() {
     let mut engine = engine(100, 100);
-    let (one, other) = (engine.assign(0, 1), engine.assign(1, 1));
+    let (one, other) = (engine.assign(0, 1, 0), engine.assign(1, 1, 0));
     push(&mut engine, one, 1, Some(7));
     push(&mut engine, other, 2, Some(7));
     push(&mut engine, one, 3, Some(7));
@@ -196,7 +196,7 @@ fn lanes_that_share_a_hash_only_wait_for_each_other() {
 #[test]
 fn a_parked_head_that_fills_half_a_bound_is_woken_at_once() {
     let mut engine = engine(32, 1000);
-    let partition = engine.assign(0, 1);
+    let partition = engine.assign(0, 1, 0);
     push(&mut engine, partition, 1, Some(7));
     let start = take(&mut engine).remove(0);
     park(&mut engine, start.id, ms(600_000), true);
@@ -212,11 +212,11 @@ fn a_parked_head_that_fills_half_a_bound_is_woken_at_once() {
     assert_eq!(engine.next_deadline(), Some(Tick::default()), "it wants a look although nothing is due");
     engine.advance(ms(1));
     let starts = take(&mut engine);
-    assert_eq!((items(&starts), starts[0].crowded), (vec![1], true));
+    assert_eq!((items(&starts), starts[0].crowded()), (vec![1], true));
     // No slot was free: it is handed out once more, and still to be dead-lettered.
     engine.give_back(starts.into_iter().next().unwrap());
     let starts = take(&mut engine);
-    assert_eq!((items(&starts), starts[0].crowded), (vec![1], true));
+    assert_eq!((items(&starts), starts[0].crowded()), (vec![1], true));
     // Its dead letter cannot be written: it waits again, and now as long as it is told to.
     park(&mut engine, starts[0].id, ms(700_000), false);
     assert_eq!(engine.next_deadline(), Some(ms(700_000)));
@@ -225,7 +225,7 @@ fn a_parked_head_that_fills_half_a_bound_is_woken_at_once() {
 #[test]
 fn a_span_filled_by_other_lanes_crowds_too() {
     let mut engine = engine(1000, 16);
-    let partition = engine.assign(0, 1);
+    let partition = engine.assign(0, 1, 0);
     push(&mut engine, partition, 1, Some(1));
     let start = take(&mut engine).remove(0);
     park(&mut engine, start.id, ms(600_000), true);
@@ -237,13 +237,13 @@ fn a_span_filled_by_other_lanes_crowds_too() {
     }
     engine.advance(ms(1));
     let starts = take(&mut engine);
-    assert_eq!((items(&starts), starts[0].crowded), (vec![1], true));
+    assert_eq!((items(&starts), starts[0].crowded()), (vec![1], true));
 }
 
 #[test]
 fn a_window_that_takes_nothing_in_leaves_a_parked_head_its_time() {
     let mut engine = engine(4, 100);
-    let partition = engine.assign(0, 1);
+    let partition = engine.assign(0, 1, 0);
     for number in 1..=4 {
         push(&mut engine, partition, number, Some(7));
     }
@@ -252,17 +252,17 @@ fn a_window_that_takes_nothing_in_leaves_a_parked_head_its_time() {
     assert_eq!(engine.next_deadline(), Some(ms(200)));
     engine.advance(ms(200));
     let again = take(&mut engine);
-    assert_eq!((items(&again), again[0].crowded), (vec![1], false));
+    assert_eq!((items(&again), again[0].crowded()), (vec![1], false));
 }
 
 #[test]
 fn a_window_of_one_retries_as_any_other() {
     let mut engine = engine(1, 1);
-    let partition = engine.assign(0, 1);
+    let partition = engine.assign(0, 1, 0);
     push(&mut engine, partition, 1, Some(7));
     let start = take(&mut engine).remove(0);
     park(&mut engine, start.id, ms(200), true);
     assert_eq!((engine.credit(partition), engine.next_deadline()), (0, Some(ms(200))));
     engine.advance(ms(200));
-    assert!(!take(&mut engine)[0].crowded);
+    assert!(!take(&mut engine)[0].crowded());
 }

@@ -140,7 +140,7 @@ impl Simulation {
         }
         let epoch = self.broker.assign(log);
         let number = self.broker.logs[log].number;
-        let handle = self.engine.assign(number, epoch);
+        let handle = self.engine.assign(number, epoch, 0);
         self.broker.logs[log].handle = Some(handle);
         self.history.assigned(log, epoch);
         if let Some(model) = &mut self.model {
@@ -219,7 +219,7 @@ impl Simulation {
 
     pub(super) fn take(&mut self, gate: Option<Tick>, max: usize) {
         let mut starts = Vec::new();
-        self.engine.take(gate, max, &mut starts);
+        self.engine.take(gate, max, |start| starts.push(start));
         self.out.iter_mut().for_each(|out| out.fresh = false);
         let started = |start: &Start<Message, u32>| Started {
             id: start.id,
@@ -227,7 +227,7 @@ impl Simulation {
             epoch: start.epoch,
             position: start.position,
             lane: self.broker.lane(start.item),
-            crowded: start.crowded,
+            crowded: start.crowded(),
         };
         for start in &starts {
             self.history.started(started(start), self.now, gate);

@@ -50,9 +50,10 @@ proptest! {
                         let from_oldest = which % open.len();
                         let at = if newest { open.len() - 1 - from_oldest } else { from_oldest };
                         let ordinal = open.remove(at);
-                        prop_assert_eq!(tracker.finish(ordinal), finished.is_empty());
-                        prop_assert!(!tracker.finish(ordinal), "once");
-                        finished.push(Position::new(ordinal * 2));
+                        let position = Position::new(ordinal * 2);
+                        prop_assert_eq!(tracker.finish(ordinal, position), finished.is_empty());
+                        prop_assert!(!tracker.finish(ordinal, position), "once");
+                        finished.push(position);
                     }
                 }
                 Step::Settle => {

@@ -1,0 +1,176 @@
+//! Starts what a visit to the engine has taken: finds each delivery's handler, and polls it for the first time.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+};
+
+use super::{
+    Trouble,
+    visiting::MAX_BURST,
+    worker::{Occupant, Run, Running, Worker},
+};
+use crate::{
+    delivery::Delivery,
+    engine::{Past, Start},
+    message::Message,
+    policy::OnUnhandled,
+    time::Tick,
+};
+
+/// A message that ended this many processes is dead-lettered without another attempt.
+const MAX_DEATHS: u32 = 3;
+
+impl Worker {
+    /// Starts what was taken.
+    pub(super) fn start_all(&mut self, now: Tick) {
+        let holding = self.shared.holding.load(Ordering::Relaxed);
+        let mut all_at_once = true;
+        let mut index = 0;
+        while index < self.taken && !self.free.is_empty() {
+            if let Some(start) = self.starts[index].take() {
+                all_at_once &= self.start(start, holding, now);
+            }
+            index += 1;
+        }
+        self.burst = if all_at_once { (self.burst * 2).min(MAX_BURST) } else { 1 };
+        if index < self.taken {
+            let mut state = self.shared.state.lock();
+            let unstarted = self.starts[index..self.taken].iter_mut().filter_map(Option::take);
+            unstarted.for_each(|start| state.engine.give_back(start));
+        }
+        self.report_round(now);
+    }
+
+    /// Starts one delivery. Answers whether it ended at its first poll.
+    #[inline(always)]
+    fn start(&mut self, start: Start<Arc<Message>, Trouble>, holding: bool, now: Tick) -> bool {
+        // Taken apart at once, so that the fields are read where they are instead of being copied.
+        let Start { id, item: message, position, epoch, partition: handle, number, topic, past } = start;
+        let route = self.routing.find(topic, message.envelope.as_ref().map(|envelope| &envelope.name));
+        match route {
+            Some(route) if past.is_none() && !holding => {
+                let time = message.envelope.as_ref().and_then(|envelope| envelope.time);
+                let what = Running { id, route, handle, number, position, epoch, attempts: 0, time, note: None };
+                self.run(what, message, now)
+            }
+            route => {
+                let what = Running {
+                    id,
+                    route: route.unwrap_or(usize::MAX),
+                    handle,
+                    number,
+                    position,
+                    epoch,
+                    attempts: 0,
+                    time: None,
+                    note: None,
+                };
+                self.consider(what, message, past, now)
+            }
+        }
+    }
+
+    /// Starts a delivery that has something behind it, follows a dead letter or has no handler.
+    #[cold]
+    fn consider(
+        &mut self,
+        mut what: Running,
+        message: Arc<Message>,
+        past: Option<Box<Past<Trouble>>>,
+        now: Tick,
+    ) -> bool {
+        let past = past.map_or_else(Past::default, |past| *past);
+        let unhandled = what.route == usize::MAX;
+        if unhandled && self.shared.on_unhandled == OnUnhandled::Skip && past.note.is_none() {
+            self.skipped += 1;
+            self.finished.push(what.id);
+            return true;
+        }
+        (what.attempts, what.note) = (past.attempts, past.note);
+        let reason = if unhandled {
+            format!("no handler for event {:?}", message.name().unwrap_or_default())
+        } else if what.note.as_ref().is_some_and(|note| note.condemned) {
+            "dead-lettered before".to_owned()
+        } else if past.crowded {
+            "retries ended early: what waited behind it filled half of what may be in flight".to_owned()
+        } else if past.deaths >= MAX_DEATHS {
+            "three processes ended while they handled it".to_owned()
+        } else if self.shared.holds(&message, what.number) {
+            "follows a dead letter of its key".to_owned()
+        } else {
+            what.time = message.envelope.as_ref().and_then(|envelope| envelope.time);
+            return self.run(what, message, now);
+        };
+        self.condemn(what, &reason, now);
+        false
+    }
+
+    /// Runs the handler in a free slot. Answers whether it ended well at its first poll.
+    #[inline(always)]
+    fn run(&mut self, what: Running, message: Arc<Message>, now: Tick) -> bool {
+        let Some(slot) = self.free.last().copied() else { return false };
+        let route = what.route;
+        let span = self.span(&what, &message);
+        let delivery = Delivery {
+            message,
+            partition: what.number,
+            position: what.position,
+            epoch: what.epoch,
+            attempt: what.attempts + 1,
+        };
+        let mut cx = Context::from_waker(&self.wakers[slot]);
+        let entered = (!span.is_disabled()).then(|| span.enter());
+        let polled = self.routes[route].start(slot, delivery, &mut cx);
+        drop(entered);
+        match polled {
+            Poll::Ready(Ok(())) => {
+                self.tallies[route].ended_at_once();
+                self.record_age(route, what.time);
+                self.finished.push(what.id);
+                return true;
+            }
+            Poll::Ready(Err(error)) => {
+                self.free.pop();
+                span.in_scope(|| self.failed(slot, what, &error, now));
+            }
+            Poll::Pending => {
+                self.free.pop();
+                let info = &self.shared.routes[route];
+                let timeout = (!info.keeps_timeout).then(|| now + info.policy.timeout);
+                self.expect_by(timeout);
+                self.slots[slot] = Occupant::Handler(Run { what, timeout, started: now, span, cut_short: None });
+            }
+        }
+        false
+    }
+
+    /// Dead-letters a delivery without running its handler.
+    fn condemn(&mut self, mut what: Running, reason: &str, now: Tick) {
+        let Some(slot) = self.free.pop() else { return };
+        let note = Trouble::condemn(what.note.take(), now, reason);
+        what.attempts = what.attempts.max(note.attempts_made);
+        what.note = Some(note);
+        self.bury(slot, what, now);
+    }
+
+    #[inline(always)]
+    fn span(&self, what: &Running, message: &Message) -> tracing::Span {
+        // The names of OpenTelemetry's semantic conventions for messaging.
+        tracing::info_span!(
+            target: "messaging::deliver",
+            "deliver",
+            otel.kind = "consumer",
+            messaging.operation.r#type = "process",
+            messaging.destination.name = %message.topic,
+            messaging.destination.partition.id = what.number,
+            messaging.consumer.group.name = %self.shared.group,
+            messaging.message.id = message.envelope.as_ref().map(|envelope| tracing::field::display(&envelope.id)),
+            messaging.message.body.size = message.payload.len(),
+            messaging.position = %what.position,
+            messaging.event = message.name(),
+            messaging.attempt = what.attempts + 1,
+            traceparent = message.attributes.get_str("traceparent"),
+        )
+    }
+}

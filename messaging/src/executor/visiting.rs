@@ -1,0 +1,184 @@
+//! The round's visit to the engine: what ended goes back, the broker is told, what may start is taken.
+
+use std::task::{Context, Poll};
+
+use super::{
+    RunPhase, State,
+    worker::{CutShort, Occupant, Worker},
+};
+use crate::{
+    consumer::{Intake, PartitionHandle, Settlement},
+    engine::{EntryId, Verdict},
+    time::Tick,
+};
+
+/// How many starts one visit to the engine takes at most. Bounds how much an owner that was frozen between the check of
+/// its validity and the starts can begin too late.
+pub(super) const MAX_BURST: usize = 16;
+pub(super) enum Visit {
+    /// There is something to start.
+    Starts,
+    /// Nothing to do until a wake-up.
+    Nothing,
+    /// Look again at once.
+    Again,
+    /// The executor has ended.
+    Ended,
+}
+
+impl Worker {
+    /// The round's visit to the engine: what ended goes back, the broker is told, what may start is taken.
+    pub(super) fn visit(&mut self, now: Tick) -> Visit {
+        let shared = self.shared.clone();
+        let mut guard = shared.state.lock();
+        let state = &mut *guard;
+        let mut again = false;
+        if state.phase == RunPhase::Ended {
+            return Visit::Ended;
+        }
+        state.may_fill |= !self.finished.is_empty() || !self.done.is_empty();
+        for id in self.finished.drain(..) {
+            state.engine.complete(id);
+        }
+        for (id, verdict) in self.done.drain(..) {
+            state.engine.finish(id, verdict);
+        }
+        if state.engine.next_deadline().is_some_and(|deadline| deadline <= now) {
+            state.engine.advance(now);
+        }
+        if state.phase == RunPhase::Stopping {
+            state.engine.revoke_all(state.stop_by);
+        }
+        let fill_wanted = shared.wakeups.take_fill();
+        settle_and_release(state);
+        if fill_wanted || state.fill_again || (state.may_fill && state.engine.is_hungry()) {
+            again |= self.fill(state, now);
+            settle_and_release(state);
+        }
+        again |= self.close_when_empty(state);
+        if state.phase == RunPhase::Ended {
+            return Visit::Ended;
+        }
+        let known = state.cancels.len();
+        state.cancels.extend(state.engine.cancels());
+        let added = state.cancels.len() > known;
+        if !state.cancels.is_empty() {
+            again |= self.cancel(state);
+            if added && !state.cancels.is_empty() {
+                shared.wakeups.all();
+            }
+        }
+        let wanted = if self.free.is_empty() { 0 } else { self.burst.max(self.free.len()).min(MAX_BURST) };
+        let gate = state.assignments.gated.then(|| shared.gate.now());
+        let mut taken = 0;
+        state.engine.take(gate, wanted, |start| {
+            self.starts[taken] = Some(start);
+            taken += 1;
+        });
+        self.taken = taken;
+        self.engine_deadline = state.engine.next_deadline();
+        if state.engine.ready() > 0 {
+            shared.wakeups.one();
+        }
+        match (taken == 0, again) {
+            (false, _) => Visit::Starts,
+            (true, true) => Visit::Again,
+            (true, false) => {
+                // Before the lock is let go: whoever makes something ready from now on sees this worker idle.
+                shared.wakeups.rest(self.index);
+                Visit::Nothing
+            }
+        }
+    }
+
+    /// Takes in what the consumer has. Answers whether there may be more.
+    fn fill(&mut self, state: &mut State, now: Tick) -> bool {
+        if !matches!(state.phase, RunPhase::Running | RunPhase::Stopping) {
+            return false;
+        }
+        let before = state.engine.in_flight();
+        let mut intake = Intake { engine: &mut state.engine, assignments: &mut state.assignments, now };
+        let mut cx = Context::from_waker(&self.fill_waker);
+        let filled = state.consumer.poll_fill(&mut cx, &mut intake);
+        let in_flight = state.engine.in_flight();
+        self.shared.meter.delivered.increment(in_flight.saturating_sub(before) as u64);
+        self.shared.meter.in_flight.set(in_flight as f64);
+        match filled {
+            Poll::Ready(Ok(())) => {
+                state.fill_again = true;
+                true
+            }
+            Poll::Pending => {
+                state.fill_again = false;
+                state.may_fill = false;
+                false
+            }
+            Poll::Ready(Err(error)) => {
+                self.shared.end(state, Some(error));
+                false
+            }
+        }
+    }
+
+    /// Once stopping has released every partition: closes the consumer. Answers whether to look again.
+    fn close_when_empty(&self, state: &mut State) -> bool {
+        if state.phase == RunPhase::Stopping && !state.engine.holds_partitions() {
+            state.phase = RunPhase::Closing;
+        }
+        if state.phase != RunPhase::Closing {
+            return false;
+        }
+        let mut cx = Context::from_waker(&self.fill_waker);
+        match state.consumer.poll_close(&mut cx) {
+            Poll::Pending => false,
+            Poll::Ready(result) => {
+                self.shared.end(state, result.err());
+                true
+            }
+        }
+    }
+
+    /// Drops the futures of this worker that are to be dropped. Answers whether there were any.
+    fn cancel(&mut self, state: &mut State) -> bool {
+        let before = state.cancels.len();
+        for slot in 0..self.slots.len() {
+            let id = match &self.slots[slot] {
+                Occupant::Free => continue,
+                Occupant::Handler(run) => run.what.id,
+                Occupant::Burial(burying) => burying.what.id,
+            };
+            let Some(found) = state.cancels.iter().position(|cancel| *cancel == id) else { continue };
+            state.cancels.swap_remove(found);
+            if let Occupant::Handler(run) = &mut self.slots[slot]
+                && !self.routes[run.what.route].cancel(slot)
+            {
+                run.cut_short = Some(CutShort::Dropped);
+                run.timeout = None;
+                continue;
+            }
+            self.slots[slot] = Occupant::Free;
+            self.dropped(slot, id);
+        }
+        // What ended in the meantime needs no cancelling.
+        let engine = &state.engine;
+        state.cancels.retain(|id| engine.is_running(*id));
+        before != state.cancels.len()
+    }
+
+    pub(super) fn dropped(&mut self, slot: usize, id: EntryId) {
+        self.free.push(slot);
+        self.done.push((id, Verdict::Dropped));
+    }
+}
+
+fn settle_and_release(state: &mut State) {
+    let consumer = &mut state.consumer;
+    state.engine.settlements().each(|settled| {
+        consumer.settle(Settlement::new(settled.partition, settled.epoch, settled.finished, settled.through));
+    });
+    while let Some(partition) = state.engine.drained() {
+        consumer.release(PartitionHandle(partition));
+        // The consumer may hand over again at once what is unsettled.
+        state.may_fill = true;
+    }
+}
