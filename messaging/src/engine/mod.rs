@@ -150,7 +150,7 @@ impl<T: Clone, N> Engine<T, N> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            window: Window::with_capacity(limits.in_flight.min(1024)),
+            window: Window::new(limits.in_flight),
             parked: BinaryHeap::new(),
             partitions: Vec::new(),
             dirty: Vec::new(),
@@ -234,10 +234,10 @@ impl<T: Clone, N> Engine<T, N> {
     /// A start was handled: what [`finish`](Self::finish) does with [`Verdict::Finished`], without the rare cases.
     #[inline]
     pub(crate) fn complete(&mut self, id: EntryId) {
-        let Some(entry) = self.window.get_mut(id.index, id.seq) else { return };
+        let Some(entry) = self.window.get_running(id) else { return };
         let index = entry.partition;
         let state = &mut self.partitions[index as usize];
-        if entry.state != State::Running || entry.troubled || state.phase != Phase::Assigned {
+        if entry.troubled || state.phase != Phase::Assigned {
             return self.finish(id, Verdict::Finished);
         }
         state.running -= 1;

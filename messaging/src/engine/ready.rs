@@ -9,31 +9,42 @@ use super::{EntryId, seeded::Bug};
 
 #[derive(Debug)]
 pub(super) struct Ready {
-    /// Of each of the latest sequence numbers, at its remainder by their count, whether it is ready.
-    bits: Box<[u64]>,
-    /// The slab's index of each of these numbers.
-    indices: Box<[u32]>,
-    /// The first number that has a bit; a multiple of 64.
+    /// The latest sequence numbers, 64 to a word; a word's place is its number's remainder by their count.
+    words: Box<[Word]>,
+    /// The first word that has a place.
     base: u64,
-    /// No bit is set in the words before this one, a number divided by 64.
-    first_word: u64,
-    /// Numbers before `base`, with their indices.
+    /// No bit is set in the words before this one.
+    first: u64,
+    /// Numbers before the first word, with their indices.
     older: BinaryHeap<Reverse<(u64, u32)>>,
     len: usize,
 }
 
+/// 64 sequence numbers.
+#[derive(Clone, Debug)]
+struct Word {
+    /// Which of them are ready.
+    bits: u64,
+    /// The slab's index of each.
+    indices: [u32; 64],
+}
+
+impl Word {
+    fn ids(&self, number: u64) -> impl Iterator<Item = EntryId> {
+        let bits = std::iter::successors(Some(self.bits), |bits| Some(bits & bits.wrapping_sub(1)));
+        bits.take_while(|bits| *bits != 0).map(move |bits| {
+            let bit = bits.trailing_zeros();
+            EntryId { seq: number * 64 + u64::from(bit), index: self.indices[bit as usize] }
+        })
+    }
+}
+
 impl Ready {
-    /// Bits for twice as many deliveries as are usually held: what is parked while others pass is soon older.
-    pub(super) fn with_capacity(held: usize) -> Self {
-        let count = (held * 2).next_power_of_two().max(64);
-        Self {
-            bits: vec![0; count / 64].into(),
-            indices: vec![0; count].into(),
-            base: 0,
-            first_word: 0,
-            older: BinaryHeap::new(),
-            len: 0,
-        }
+    /// Has bits for twice as many as are held at most, within reason: what is parked while others pass is soon older.
+    pub(super) fn new(held: usize) -> Self {
+        let count = held.clamp(32, 32_768).next_power_of_two() / 32;
+        let words = vec![Word { bits: 0, indices: [0; 64] }; count].into();
+        Self { words, base: 0, first: 0, older: BinaryHeap::new(), len: 0 }
     }
 
     #[inline]
@@ -41,45 +52,64 @@ impl Ready {
         self.len
     }
 
-    /// Adds one; nothing happens if it is there already.
+    /// Adds one that is newer than any before.
     #[inline(always)]
-    pub(super) fn insert(&mut self, EntryId { seq, index }: EntryId) {
-        let count = self.indices.len() as u64;
-        if seq.wrapping_sub(self.base) >= count && !self.make_room(seq, index) {
-            return;
+    pub(super) fn append(&mut self, id: EntryId) {
+        if id.seq / 64 - self.base >= self.words.len() as u64 {
+            self.make_room(id.seq / 64);
         }
-        let place = seq & (count - 1);
-        let bit = 1 << (seq % 64);
-        let word = &mut self.bits[(place / 64) as usize];
-        self.len += usize::from(*word & bit == 0);
-        *word |= bit;
-        self.indices[place as usize] = index;
-        self.first_word = self.first_word.min(seq / 64);
+        self.len += 1;
+        self.set(id);
     }
 
-    /// Moves the bits on so that this number has one, or keeps an older number in the heap. Answers whether it has a bit.
+    /// Adds one; nothing happens if it is there already.
+    #[inline(always)]
+    pub(super) fn insert(&mut self, id: EntryId) {
+        let number = id.seq / 64;
+        if number.wrapping_sub(self.base) >= self.words.len() as u64 {
+            return self.insert_far(id);
+        }
+        self.len += usize::from(self.word(number).bits & 1 << (id.seq % 64) == 0);
+        self.set(id);
+        self.first = self.first.min(number);
+    }
+
     #[cold]
-    fn make_room(&mut self, seq: u64, index: u32) -> bool {
-        if seq < self.base {
-            if !self.older.iter().any(|Reverse((known, _))| *known == seq) {
-                self.older.push(Reverse((seq, index)));
-                self.len += 1;
-            }
-            return false;
+    fn insert_far(&mut self, id: EntryId) {
+        if id.seq / 64 >= self.base {
+            self.make_room(id.seq / 64);
+            self.insert(id);
+        } else if !self.older.iter().any(|Reverse((seq, _))| *seq == id.seq) {
+            self.older.push(Reverse((id.seq, id.index)));
+            self.len += 1;
         }
-        let words = self.bits.len() as u64;
-        let base_word = seq / 64 + 1 - words;
-        for word in (self.base / 64)..base_word.min(self.base / 64 + words) {
-            let mut bits = std::mem::take(&mut self.bits[(word % words) as usize]);
-            while bits != 0 {
-                let seq = word * 64 + u64::from(bits.trailing_zeros());
-                self.older.push(Reverse((seq, self.indices[seq as usize & (self.indices.len() - 1)])));
-                bits &= bits - 1;
-            }
+    }
+
+    #[inline(always)]
+    fn set(&mut self, id: EntryId) {
+        let word = self.word(id.seq / 64);
+        word.bits |= 1 << (id.seq % 64);
+        word.indices[(id.seq % 64) as usize] = id.index;
+    }
+
+    #[inline(always)]
+    fn word(&mut self, number: u64) -> &mut Word {
+        let place = number as usize & (self.words.len() - 1);
+        &mut self.words[place]
+    }
+
+    /// Moves on so far that this word has a place; what is ready before goes to the heap.
+    #[cold]
+    fn make_room(&mut self, number: u64) {
+        let count = self.words.len() as u64;
+        let base = number + 1 - count;
+        for number in self.base..base.min(self.base + count) {
+            let place = number as usize & (self.words.len() - 1);
+            self.older.extend(self.words[place].ids(number).map(|id| Reverse((id.seq, id.index))));
+            self.words[place].bits = 0;
         }
-        self.base = base_word * 64;
-        self.first_word = self.first_word.max(base_word);
-        true
+        self.base = base;
+        self.first = self.first.max(base);
     }
 
     /// Takes out the oldest.
@@ -92,17 +122,16 @@ impl Ready {
         if !self.older.is_empty() {
             return self.older.pop().map(|Reverse((seq, index))| EntryId { seq, index });
         }
-        let words = self.bits.len() as u64;
         loop {
-            let word = &mut self.bits[(self.first_word & (words - 1)) as usize];
-            if *word != 0 {
-                let bit = if Bug::StartsYounger.is_on() { word.ilog2() } else { word.trailing_zeros() };
-                *word &= !(1 << bit);
-                let seq = self.first_word * 64 + u64::from(bit);
-                return Some(EntryId { seq, index: self.indices[seq as usize & (self.indices.len() - 1)] });
+            let number = self.first;
+            let word = self.word(number);
+            if word.bits != 0 {
+                let bit = if Bug::StartsYounger.is_on() { word.bits.ilog2() } else { word.bits.trailing_zeros() };
+                word.bits &= !(1 << bit);
+                return Some(EntryId { seq: number * 64 + u64::from(bit), index: word.indices[bit as usize % 64] });
             }
             // One of the later words has a bit: the count says so.
-            self.first_word += 1;
+            self.first += 1;
         }
     }
 
@@ -110,20 +139,12 @@ impl Ready {
     pub(super) fn retain(&mut self, keep: impl Fn(EntryId) -> bool) {
         self.older.retain(|Reverse((seq, index))| keep(EntryId { seq: *seq, index: *index }));
         self.len = self.older.len();
-        let words = self.bits.len() as u64;
-        for word in (self.base / 64)..(self.base / 64 + words) {
-            let bits = self.bits[(word % words) as usize];
-            let mut left = bits;
-            while left != 0 {
-                let bit = left.trailing_zeros();
-                left &= left - 1;
-                let seq = word * 64 + u64::from(bit);
-                if keep(EntryId { seq, index: self.indices[seq as usize & (self.indices.len() - 1)] }) {
-                    self.len += 1;
-                } else {
-                    self.bits[(word % words) as usize] &= !(1 << bit);
-                }
-            }
+        for number in self.base..self.base + self.words.len() as u64 {
+            let word = self.word(number);
+            let dropped = word.ids(number).filter(|id| !keep(*id)).fold(0, |bits, id| bits | 1 << (id.seq % 64));
+            word.bits &= !dropped;
+            let left = word.bits.count_ones() as usize;
+            self.len += left;
         }
     }
 }
@@ -143,12 +164,12 @@ mod tests {
             held in 1_usize..100,
             steps in prop::collection::vec((0_u8..6, any::<prop::sample::Index>()), 1..2_000),
         ) {
-            let (mut ready, mut model, mut out, mut next) = (Ready::with_capacity(held), BTreeSet::new(), Vec::new(), 0_u64);
+            let (mut ready, mut model, mut out, mut next) = (Ready::new(held), BTreeSet::new(), Vec::new(), 0_u64);
             for (step, which) in steps {
                 match step {
                     0 | 1 => {
                         next += 1;
-                        ready.insert(EntryId { seq: next, index: next as u32 * 3 });
+                        ready.append(EntryId { seq: next, index: next as u32 * 3 });
                         model.insert(next);
                     }
                     2 => {

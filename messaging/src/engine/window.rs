@@ -73,7 +73,9 @@ pub(super) struct Window<T, N> {
 }
 
 impl<T, N> Window<T, N> {
-    pub(super) fn with_capacity(capacity: usize) -> Self {
+    /// For so many deliveries; room for all of them is made as they come.
+    pub(super) fn new(most: usize) -> Self {
+        let capacity = most.min(1_024);
         Self {
             entries: Vec::with_capacity(capacity),
             free: NONE,
@@ -81,7 +83,7 @@ impl<T, N> Window<T, N> {
             bytes: 0,
             next_seq: 0,
             lanes: HashTable::with_capacity(capacity),
-            ready: Ready::with_capacity(capacity),
+            ready: Ready::new(most),
         }
     }
 
@@ -118,6 +120,11 @@ impl<T, N> Window<T, N> {
         self.entries.get_mut(index as usize).filter(|entry| entry.seq == seq && entry.state != State::Free)
     }
 
+    #[inline(always)]
+    pub(super) fn get_running(&self, id: EntryId) -> Option<&Entry<T, N>> {
+        self.entries.get(id.index as usize).filter(|entry| entry.seq == id.seq && entry.state == State::Running)
+    }
+
     /// Takes a delivery in at the end of its lane.
     #[inline(always)]
     pub(super) fn push(&mut self, incoming: Incoming<T>, partition: u32, ordinal: u64, lane: u64) {
@@ -126,7 +133,7 @@ impl<T, N> Window<T, N> {
         let state = if tail == NONE { State::Ready } else { State::Waiting };
         let id = self.store(incoming, partition, ordinal, lane, state);
         if tail == NONE {
-            self.ready.insert(id);
+            self.ready.append(id);
         } else if Bug::SwapsTwo.is_on()
             && let Ok([before, entry]) = self.entries.get_disjoint_mut([tail as usize, id.index as usize])
             && before.state == State::Waiting
@@ -158,14 +165,7 @@ impl<T, N> Window<T, N> {
 
     /// Writes a delivery into the vacancy, field by field: built elsewhere it would be copied.
     #[inline(always)]
-    fn store(
-        &mut self,
-        incoming: Incoming<T>,
-        partition: u32,
-        ordinal: u64,
-        lane: u64,
-        state: State,
-    ) -> EntryId {
+    fn store(&mut self, incoming: Incoming<T>, partition: u32, ordinal: u64, lane: u64, state: State) -> EntryId {
         let index = self.free;
         let entry = &mut self.entries[index as usize];
         self.free = entry.next;

@@ -22,7 +22,8 @@ struct EventRoute {
 
 impl Routing {
     pub(super) fn new(topics: &[TopicRoutes]) -> Self {
-        let event = |(name, route): &(Name, usize)| EventRoute { name: name.clone(), seen: name.clone(), route: *route };
+        let event =
+            |(name, route): &(Name, usize)| EventRoute { name: name.clone(), seen: name.clone(), route: *route };
         let topic = |routes: &TopicRoutes| TopicRouting {
             events: routes.events.iter().map(event).collect(),
             message: routes.message,

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Trouble,
     visiting::MAX_BURST,
-    worker::{Occupant, Run, Running, Worker},
+    worker::{Occupant, Run, Running, Worker, within},
 };
 use crate::{
     delivery::Delivery,
@@ -26,17 +26,18 @@ impl Worker {
     pub(super) fn start_all(&mut self, now: Tick) {
         let holding = self.shared.holding.load(Ordering::Relaxed);
         let mut all_at_once = true;
+        let taken = self.taken.min(MAX_BURST);
         let mut index = 0;
-        while index < self.taken && !self.free.is_empty() {
+        while index < taken && !self.free.is_empty() {
             if let Some(start) = self.starts[index].take() {
                 all_at_once &= self.start(start, holding, now);
             }
             index += 1;
         }
         self.burst = if all_at_once { (self.burst * 2).min(MAX_BURST) } else { 1 };
-        if index < self.taken {
+        if index < taken {
             let mut state = self.shared.state.lock();
-            let unstarted = self.starts[index..self.taken].iter_mut().filter_map(Option::take);
+            let unstarted = self.starts[index..taken].iter_mut().filter_map(Option::take);
             unstarted.for_each(|start| state.engine.give_back(start));
         }
         self.report_round(now);
@@ -111,7 +112,7 @@ impl Worker {
     fn run(&mut self, what: Running, message: Arc<Message>, now: Tick) -> bool {
         let Some(slot) = self.free.last().copied() else { return false };
         let route = what.route;
-        let span = self.span(&what, &message);
+        let span = Some(self.span(&what, &message)).filter(|span| !span.is_disabled());
         let delivery = Delivery {
             message,
             partition: what.number,
@@ -120,7 +121,7 @@ impl Worker {
             attempt: what.attempts + 1,
         };
         let mut cx = Context::from_waker(&self.wakers[slot]);
-        let entered = (!span.is_disabled()).then(|| span.enter());
+        let entered = span.as_ref().map(tracing::Span::enter);
         let polled = self.routes[route].start(slot, delivery, &mut cx);
         drop(entered);
         match polled {
@@ -132,13 +133,14 @@ impl Worker {
             }
             Poll::Ready(Err(error)) => {
                 self.free.pop();
-                span.in_scope(|| self.failed(slot, what, &error, now));
+                within(span.as_ref(), || self.failed(slot, what, &error, now));
             }
             Poll::Pending => {
                 self.free.pop();
                 let info = &self.shared.routes[route];
                 let timeout = (!info.keeps_timeout).then(|| now + info.policy.timeout);
                 self.expect_by(timeout);
+                let span = span.map(Box::new);
                 self.slots[slot] = Occupant::Handler(Run { what, timeout, started: now, span, cut_short: None });
             }
         }

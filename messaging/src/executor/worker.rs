@@ -81,7 +81,8 @@ pub(super) struct Run {
     pub(super) what: Running,
     pub(super) timeout: Option<Tick>,
     pub(super) started: Tick,
-    pub(super) span: tracing::Span,
+    /// If somebody listens for spans.
+    pub(super) span: Option<Box<tracing::Span>>,
     /// It was to be dropped and goes on for now: it holds its slot and its lane until it ends.
     pub(super) cut_short: Option<CutShort>,
 }
@@ -155,7 +156,7 @@ impl Worker {
         };
         let route = run.what.route;
         let mut cx = Context::from_waker(&self.wakers[slot]);
-        let entered = (!run.span.is_disabled()).then(|| run.span.enter());
+        let entered = run.span.as_ref().map(|span| span.enter());
         let polled = self.routes[route].poll(slot, &mut cx);
         drop(entered);
         match polled {
@@ -177,7 +178,7 @@ impl Worker {
                         Some(CutShort::TimedOut) => HandlerError::timed_out(self.shared.routes[route].policy.timeout),
                         None => error,
                     };
-                    run.span.in_scope(|| self.failed(slot, run.what, &error, now));
+                    within(run.span.as_deref(), || self.failed(slot, run.what, &error, now));
                 }
             }
         }
@@ -208,7 +209,8 @@ impl Worker {
                 run.cut_short = Some(CutShort::TimedOut);
                 run.timeout = None;
             } else if let Occupant::Handler(run) = std::mem::replace(&mut self.slots[slot], Occupant::Free) {
-                run.span.in_scope(|| self.failed(slot, run.what, &HandlerError::timed_out(limit), now));
+                let error = HandlerError::timed_out(limit);
+                within(run.span.as_deref(), || self.failed(slot, run.what, &error, now));
             }
         }
     }
@@ -283,5 +285,13 @@ impl Future for Worker {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+/// Does something within a span, if there is one.
+pub(super) fn within<R>(span: Option<&tracing::Span>, act: impl FnOnce() -> R) -> R {
+    match span {
+        Some(span) => span.in_scope(act),
+        None => act(),
     }
 }
