@@ -201,6 +201,7 @@ async fn members_of_unequal_size_come_and_go(world: &World) -> Checked {
         plan.max_in_flight = handlers * 5;
         plan
     };
+    world.subscribe(&plan(1)).await?;
     let sender = world.sender().await?;
     let churn = async {
         // Two deaths on the same partitions, one soon after the other.

@@ -88,6 +88,8 @@ async fn confirmed_messages_survive_a_killed_broker(world: &World) -> Checked {
     require!(confirmed >= 1_000, "only {confirmed} were confirmed");
     let member = world.member(&plan).await?;
     all_handled(world, &group).await?;
+    // Also what was stored without anybody's being told.
+    world.drained(&group, &[&topic]).await?;
     member.stop(DRAIN).await?;
     // And readable, not only handled.
     let stored: std::collections::BTreeSet<u64> =
