@@ -37,6 +37,26 @@ async fn a_killed_server_comes_back_and_everything_is_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lag_is_true_after_a_restart_with_and_without_members() {
+    let Some(redis) = redis().await else { return };
+    let messaging = connect(&redis.url(), "partitions=2").await;
+    let log = Log::default();
+    let running = messaging.run_one(logging("t", "a", &log, ok)).await.unwrap();
+    publish(&messaging, "t", &["a", "b", "c", "d"], 0..100).await;
+    log.until_len(100).await;
+    settled(&messaging, "t").await;
+    redis.restart().await.unwrap();
+    assert_eq!(lag(&messaging, "t").await, 0);
+    publish(&messaging, "t", &["a", "b", "c", "d"], 100..120).await;
+    log.until_len(120).await;
+    settled(&messaging, "t").await;
+    running.shutdown(Duration::from_secs(5)).await.unwrap();
+    redis.restart().await.unwrap();
+    publish(&messaging, "t", &["a", "b", "c", "d"], 120..127).await;
+    assert_eq!(lag(&messaging, "t").await, 7);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_server_has_forgotten_of_settlements_is_settled_again() {
     let Some(redis) = redis().await else { return };
     let messaging = connect(&redis.url(), "partitions=1").await;
