@@ -20,7 +20,10 @@ struct Arguments {
 enum Name {
     /// Instructions and allocations per message on the in-process bus, and key-ordered concurrency.
     Memory,
-    /// Everything.
+    /// Publishing and consuming on Kafka, against raw `rdkafka`.
+    #[cfg(feature = "kafka")]
+    Kafka,
+    /// Everything that this program was built with.
     All,
 }
 
@@ -33,11 +36,14 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     for name in arguments.names {
-        match name {
-            Name::Memory | Name::All => {
-                memory::run()?;
-                concurrency::run()?;
-            }
+        let is = |one| name == one || name == Name::All;
+        if is(Name::Memory) {
+            memory::run()?;
+            concurrency::run()?;
+        }
+        #[cfg(feature = "kafka")]
+        if is(Name::Kafka) {
+            tokio::runtime::Runtime::new()?.block_on(benches::broker::kafka::run())?;
         }
     }
     Ok(())
