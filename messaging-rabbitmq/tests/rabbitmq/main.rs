@@ -9,4 +9,5 @@
 
 mod given;
 
+mod progress;
 mod publishing;
