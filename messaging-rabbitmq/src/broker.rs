@@ -80,6 +80,7 @@ impl Broker for RabbitMqBroker {
     }
 
     async fn consumer(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, Error> {
+        self.links.config.check_hold(subscription)?;
         let member = member_name();
         let link = Joined::connect(&self.links, subscription).await?;
         let (joined, places) = Joined::new(link, &self.links, subscription, &member).await?;

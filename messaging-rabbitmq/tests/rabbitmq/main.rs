@@ -9,5 +9,7 @@
 
 mod given;
 
+mod deaths;
 mod progress;
 mod publishing;
+mod topology;
