@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Promise, World, load::Load, promise};
+use super::{Promise, World, harm::publishing_goes_on, load::Load, promise};
 use crate::{
     checker::{GroupExpectation, Repeats, Report},
     failure::{Checked, require},
@@ -134,9 +134,8 @@ async fn a_killed_members_work_goes_on(world: &World) -> Checked {
         }
         for _ in 0..2 {
             members.remove(0).kill().await?;
-            all_handled(world, &group).await?;
-            // What came meanwhile is enough that there is some of every partition: whoever has one now has handled some
-            // of it before the next is killed.
+            // So much that there is some of every partition: each is worked on again before the next member is killed.
+            publishing_goes_on(world, 500).await?;
             all_handled(world, &group).await?;
             handles(world, &group, &members[0], 100).await?;
         }

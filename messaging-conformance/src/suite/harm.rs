@@ -233,7 +233,7 @@ async fn harm(world: &World, route: &dyn Route, how: Harm, time: Duration) -> Ch
     publishing_goes_on(world, 20).await
 }
 
-async fn publishing_goes_on(world: &World, more: usize) -> Checked {
+pub(super) async fn publishing_goes_on(world: &World, more: usize) -> Checked {
     let confirmed = world.log.look(|tally| tally.confirmed()) + more;
     Ok(world.log.wait(world.pace.patience, "publishing goes on", |tally| tally.confirmed() >= confirmed).await?)
 }
