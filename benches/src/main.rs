@@ -23,6 +23,9 @@ enum Name {
     /// Publishing and consuming on Kafka, against raw `rdkafka`.
     #[cfg(feature = "kafka")]
     Kafka,
+    /// Publishing and consuming on Redis, against the raw `redis` client.
+    #[cfg(feature = "redis")]
+    Redis,
     /// Everything that this program was built with.
     All,
 }
@@ -44,6 +47,10 @@ fn main() -> anyhow::Result<()> {
         #[cfg(feature = "kafka")]
         if is(Name::Kafka) {
             tokio::runtime::Runtime::new()?.block_on(benches::broker::kafka::run())?;
+        }
+        #[cfg(feature = "redis")]
+        if is(Name::Redis) {
+            tokio::runtime::Runtime::new()?.block_on(benches::broker::redis::run())?;
         }
     }
     Ok(())

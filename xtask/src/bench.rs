@@ -3,7 +3,7 @@
 use crate::cargo::{cargo, succeeds};
 
 /// Benchmarks that need a broker. Each is a feature of the benchmarks' program, so that the others stay without its client.
-const BROKERS: [&str; 1] = ["kafka"];
+const BROKERS: [&str; 2] = ["kafka", "redis"];
 const ALL: &str = "all";
 
 /// Which benchmarks to run.

@@ -11,6 +11,8 @@ mod ours;
 
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 use std::sync::Arc;
 
