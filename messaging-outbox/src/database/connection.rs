@@ -1,7 +1,5 @@
 //! Connections and transactions of either driver, and running a statement on them.
 
-use std::sync::Arc;
-
 use messaging::Error;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -137,7 +135,7 @@ impl Database {
             Pool::Postgres(_) => Ok(None),
             #[cfg(feature = "sqlite")]
             Pool::Sqlite(_) => {
-                let permit = Arc::clone(&self.writer).acquire_owned().await;
+                let permit = self.writer.clone().acquire_owned().await;
                 permit.map(Some).map_err(|_| sqlx::Error::PoolClosed)
             }
         }

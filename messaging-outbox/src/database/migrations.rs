@@ -5,8 +5,10 @@ use std::time::Duration;
 use messaging::{Error, ErrorKind};
 use sqlx::{
     SqlSafeStr,
-    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    migrate::{Migration, MigrationType, Migrator},
 };
+#[cfg(feature = "sqlite")]
+use sqlx::migrate::MigrateError;
 
 use super::{Database, Pool, timed_out};
 
@@ -15,6 +17,7 @@ const TABLE: &str = "_messaging_outbox_migrations";
 /// How long a replica waits for others that migrate.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// How often SQLite is asked again whether another process is through.
+#[cfg(feature = "sqlite")]
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// One step in both dialects.

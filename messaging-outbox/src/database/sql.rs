@@ -11,13 +11,21 @@ use std::sync::OnceLock;
 /// - `{unflushed}`: a condition that holds, and lets the commit not wait for the disk.
 pub(crate) struct Sql {
     template: &'static str,
+    #[cfg(feature = "postgres")]
     postgres: OnceLock<String>,
+    #[cfg(feature = "sqlite")]
     sqlite: OnceLock<String>,
 }
 
 impl Sql {
     pub(crate) const fn new(template: &'static str) -> Self {
-        Self { template, postgres: OnceLock::new(), sqlite: OnceLock::new() }
+        Self {
+            template,
+            #[cfg(feature = "postgres")]
+            postgres: OnceLock::new(),
+            #[cfg(feature = "sqlite")]
+            sqlite: OnceLock::new(),
+        }
     }
 
     #[cfg(feature = "postgres")]

@@ -237,3 +237,6 @@ impl Window {
         self.unread = true;
     }
 }
+
+#[cfg(test)]
+mod tests;
