@@ -35,7 +35,8 @@ pub struct RabbitMqConfig {
     pub queue_type: QueueType,
     /// `delivery_limit`: who sees to it that the broker does not drop what it hands over often; see [`DeliveryLimit`].
     pub delivery_limit: DeliveryLimit,
-    /// `heartbeat`: a process that is silent for twice to three times as long has lost what it had; 5 s by default.
+    /// `heartbeat`: a process that is silent for twice to three times as long has lost what it had: 4 s by
+    /// default, so that a frozen one's work goes on within 15 s.
     pub heartbeat: Duration,
     /// `consumer_timeout`: after how long the broker takes back what a consumer has not acknowledged, as its configuration
     /// says; 30 minutes by default, as RabbitMQ's. A group that may hold a message for half of it or longer is refused.
@@ -145,7 +146,7 @@ impl RabbitMqConfig {
             create_topics: true,
             queue_type: QueueType::Quorum,
             delivery_limit: DeliveryLimit::Off,
-            heartbeat: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(4),
             consumer_timeout: Duration::from_secs(30 * 60),
             connect_timeout: Duration::from_secs(10),
             confirm_window: 4_096,
