@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use messaging::{Error, ErrorKind};
+#[cfg(feature = "sqlite")]
+use sqlx::migrate::MigrateError;
 use sqlx::{
     SqlSafeStr,
     migrate::{Migration, MigrationType, Migrator},
 };
-#[cfg(feature = "sqlite")]
-use sqlx::migrate::MigrateError;
 
 use super::{Database, Pool, timed_out};
 

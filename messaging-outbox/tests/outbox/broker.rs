@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 
 use crate::given::OrderCreated;
 
-/// Decides on a message; `None` holds the whole batch back until it is released.
-type Answer = Box<dyn Fn(&OrderCreated, u32) -> Option<Outcome> + Send + Sync>;
+/// Decides on a message.
+type Answer = Box<dyn Fn(&OrderCreated, u32) -> Outcome + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) struct Answering(Arc<Inner>);
@@ -31,17 +31,15 @@ struct State {
     /// The ids under which each was sent.
     ids: HashMap<OrderCreated, Vec<String>>,
     tries: HashMap<OrderCreated, u32>,
-    /// Batches that wait, and from which message on.
-    waiting: Vec<(Batch, usize)>,
 }
 
-pub(crate) fn stored() -> Option<Outcome> {
-    Some(Outcome::Confirmed(Receipt::new(0, None)))
+pub(crate) fn stored() -> Outcome {
+    Outcome::Confirmed(Receipt::new(0, None))
 }
 
 impl Answering {
     /// Answers by this function of the order and of how often it was sent before.
-    pub(crate) fn new(answer: impl Fn(&OrderCreated, u32) -> Option<Outcome> + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(answer: impl Fn(&OrderCreated, u32) -> Outcome + Send + Sync + 'static) -> Self {
         let mut capabilities = Capabilities::none(1 << 20);
         capabilities.durable = true;
         let admin = MemoryBroker::new().messaging().admin();
@@ -60,23 +58,6 @@ impl Answering {
     /// The ids under which an order was sent.
     pub(crate) fn ids(&self, order: &OrderCreated) -> Vec<String> {
         self.0.state.lock().ids.get(order).cloned().unwrap_or_default()
-    }
-
-    /// How many batches are held back.
-    pub(crate) fn waiting(&self) -> usize {
-        self.0.state.lock().waiting.len()
-    }
-
-    /// Stores what was held back and confirms it.
-    pub(crate) fn release(&self) {
-        let waiting = std::mem::take(&mut self.0.state.lock().waiting);
-        for (mut batch, from) in waiting {
-            for index in from..batch.len() {
-                let order = read(batch.message(index));
-                self.0.state.lock().stored.push(order);
-                batch.complete(index, Outcome::Confirmed(Receipt::new(0, None)));
-            }
-        }
     }
 
     /// The first occurrences of each key stand in order; a later one may be a repeat.
@@ -108,18 +89,11 @@ impl Publisher for Answering {
                 *tries += 1;
                 *tries - 1
             };
-            match (self.0.answer)(&order, before) {
-                Some(outcome) => {
-                    if matches!(outcome, Outcome::Confirmed(_)) {
-                        self.0.state.lock().stored.push(order);
-                    }
-                    batch.complete(index, outcome);
-                }
-                None => {
-                    self.0.state.lock().waiting.push((batch, index));
-                    return;
-                }
+            let outcome = (self.0.answer)(&order, before);
+            if matches!(outcome, Outcome::Confirmed(_)) {
+                self.0.state.lock().stored.push(order);
             }
+            batch.complete(index, outcome);
         }
     }
 

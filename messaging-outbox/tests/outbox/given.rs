@@ -73,6 +73,11 @@ impl Database {
         Self { pool: postgres_pool(&url, 20).await.into(), url, _folder: None }
     }
 
+    /// Its address.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The same database by other connections, as another process has it.
     pub(crate) async fn again(&self) -> Pool {
         match &self.pool {

@@ -78,8 +78,12 @@ impl World {
             }
             Step::Read => {
                 self.window.wake(self.now);
-                let page: Vec<Row> =
-                    self.table.range(self.window.scan_from() + 1..).take(PAGE).map(|(id, lane)| row(*id, *lane)).collect();
+                let page: Vec<Row> = self
+                    .table
+                    .range(self.window.scan_from() + 1..)
+                    .take(PAGE)
+                    .map(|(id, lane)| row(*id, *lane))
+                    .collect();
                 let (last, full) = (page.last().map(|row| row.id), page.len() == PAGE);
                 self.window.offer(page, last, full);
             }
