@@ -6,4 +6,6 @@ pub mod broker;
 mod callgrind;
 pub mod concurrency;
 pub mod memory;
+#[cfg(feature = "outbox")]
+pub mod outbox;
 mod report;

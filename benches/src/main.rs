@@ -26,6 +26,9 @@ enum Name {
     /// Publishing and consuming on Redis, against the raw `redis` client.
     #[cfg(feature = "redis")]
     Redis,
+    /// Draining the outbox on PostgreSQL, and what the inbox costs a message; `OUTBOX_ROWS` says how many rows.
+    #[cfg(feature = "outbox")]
+    Outbox,
     /// Everything that this program was built with.
     All,
 }
@@ -51,6 +54,10 @@ fn main() -> anyhow::Result<()> {
         #[cfg(feature = "redis")]
         if is(Name::Redis) {
             tokio::runtime::Runtime::new()?.block_on(benches::broker::redis::run())?;
+        }
+        #[cfg(feature = "outbox")]
+        if is(Name::Outbox) {
+            tokio::runtime::Runtime::new()?.block_on(benches::outbox::run())?;
         }
     }
     Ok(())

@@ -2,8 +2,9 @@
 
 use crate::cargo::{cargo, succeeds};
 
-/// Benchmarks that need a broker. Each is a feature of the benchmarks' program, so that the others stay without its client.
-const BROKERS: [&str; 2] = ["kafka", "redis"];
+/// Benchmarks that need a broker or a database. Each is a feature of the benchmarks' program, so that the others stay
+/// without its client.
+const BROKERS: [&str; 3] = ["kafka", "redis", "outbox"];
 const ALL: &str = "all";
 
 /// Which benchmarks to run.
