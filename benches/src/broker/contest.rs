@@ -10,8 +10,8 @@ use super::{
 };
 use crate::report::Row;
 
-/// Rounds of each side that count.
-const ROUNDS: usize = 5;
+/// The variable that says how many rounds of each side count; 5 unless it is set.
+const ROUNDS: &str = "BENCH_ROUNDS";
 /// How long a round's publishing should take, and what it may put on the disk.
 const ROUND: Duration = Duration::from_secs(5);
 const MOST_BYTES: usize = 400 << 20;
@@ -45,6 +45,7 @@ pub(crate) async fn contest(
     ours: &dyn Contender,
     raw: &dyn Contender,
 ) -> anyhow::Result<Vec<Row>> {
+    let rounds = std::env::var(ROUNDS).map_or(Ok(5), |given| given.parse()).context(ROUNDS)?;
     let mut rows = Vec::new();
     for payload_bytes in [1_024, 100] {
         let name = |round: &str| format!("{broker}-{payload_bytes}-{round}-{:08x}", fastrand::u32(..));
@@ -59,7 +60,7 @@ pub(crate) async fn contest(
         let by_time = (trial.publish.per_second(TRIAL) * ROUND.as_secs_f64()) as u64;
         let messages = by_time.clamp(TRIAL, (MOST_BYTES / (payload_bytes + ENVELOPE_BYTES)) as u64);
         let mut pairs = Vec::new();
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             let (of_ours, of_raw) = (errand("ours", messages), errand("raw", messages));
             // By turns, so that what a round leaves behind does not always fall to the same side.
             let pair = if round % 2 == 0 {
@@ -69,7 +70,7 @@ pub(crate) async fn contest(
                 let raw = run(raw, of_raw).await?;
                 Pair { ours: run(ours, of_ours).await?, raw }
             };
-            eprintln!("{broker}, {payload_bytes} bytes, round {} of {ROUNDS}: {}", round + 1, pair.summary(messages));
+            eprintln!("{broker}, {payload_bytes} bytes, round {} of {rounds}: {}", round + 1, pair.summary(messages));
             pairs.push(pair);
         }
         for (what, cost) in [("publish", (|round| round.publish) as fn(&Round) -> Cost), ("consume", |r| r.consume)] {

@@ -167,7 +167,8 @@ impl Raw {
                 committed = Instant::now();
             }
             if let Some(message) = polled {
-                let message = message?;
+                // Owned, as a handler that waits for something needs it.
+                let message = message?.detach();
                 let is_ours = message.headers().is_some_and(|headers| {
                     headers.iter().any(|h| h.key == "ce_type" && h.value == Some(EVENT.as_bytes()))
                 });
