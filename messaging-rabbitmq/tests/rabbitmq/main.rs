@@ -12,4 +12,6 @@ mod given;
 mod deaths;
 mod progress;
 mod publishing;
+#[cfg(feature = "tls")]
+mod tls;
 mod topology;
