@@ -20,7 +20,16 @@ struct Arguments {
 enum Name {
     /// Instructions and allocations per message on the in-process bus, and key-ordered concurrency.
     Memory,
-    /// Everything.
+    /// Publishing and consuming on Kafka, against raw `rdkafka`.
+    #[cfg(feature = "kafka")]
+    Kafka,
+    /// Publishing and consuming on Redis, against the raw `redis` client.
+    #[cfg(feature = "redis")]
+    Redis,
+    /// Draining the outbox on PostgreSQL, and what the inbox costs a message; `OUTBOX_ROWS` says how many rows.
+    #[cfg(feature = "outbox")]
+    Outbox,
+    /// Everything that this program was built with.
     All,
 }
 
@@ -33,11 +42,22 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     for name in arguments.names {
-        match name {
-            Name::Memory | Name::All => {
-                memory::run()?;
-                concurrency::run()?;
-            }
+        let is = |one| name == one || name == Name::All;
+        if is(Name::Memory) {
+            memory::run()?;
+            concurrency::run()?;
+        }
+        #[cfg(feature = "kafka")]
+        if is(Name::Kafka) {
+            tokio::runtime::Runtime::new()?.block_on(benches::broker::kafka::run())?;
+        }
+        #[cfg(feature = "redis")]
+        if is(Name::Redis) {
+            tokio::runtime::Runtime::new()?.block_on(benches::broker::redis::run())?;
+        }
+        #[cfg(feature = "outbox")]
+        if is(Name::Outbox) {
+            tokio::runtime::Runtime::new()?.block_on(benches::outbox::run())?;
         }
     }
     Ok(())

@@ -253,6 +253,13 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// With this limit for one test.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// With this patience.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {

@@ -136,9 +136,7 @@ impl KafkaConfig {
             .set("bootstrap.servers", &self.bootstrap_servers)
             .set("client.id", &self.client_id)
             .set("topic.metadata.refresh.interval.ms", millis(self.metadata_refresh))
-            // A coordinator or leader behind a dead connection has to be given up well within the time in which work
-            // must go on.
-            .set("socket.timeout.ms", "5000")
+            .set("socket.timeout.ms", millis(self.request_timeout()))
             .set("socket.connection.setup.timeout.ms", "5000")
             .set("socket.keepalive.enable", "true")
             .set("socket.nagle.disable", "true")
@@ -193,6 +191,14 @@ impl KafkaConfig {
             .set("queued.max.messages.kbytes", (self.prefetch_bytes >> 10).to_string());
         self.pass_through_to(&mut config);
         config
+    }
+
+    /// How long a request may be without an answer before its connection is given up.
+    ///
+    /// A coordinator answers nothing on a connection on which a member waits for the others to rejoin, which is until the
+    /// session of a dead one runs out.
+    fn request_timeout(&self) -> Duration {
+        self.session_timeout + Duration::from_secs(4)
     }
 
     fn pass_through_to(&self, config: &mut ClientConfig) {

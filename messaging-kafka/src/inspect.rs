@@ -18,6 +18,7 @@ use crate::{
     log,
     progress::Progress,
     record,
+    retry::retry,
 };
 
 /// A consumer that belongs to no group's membership.
@@ -54,8 +55,8 @@ pub(crate) fn progress(admin: &KafkaAdmin, group: &str, topic: &Name) -> Result<
     let limit = admin.config().connect_timeout;
     let consumer = onlooker(admin, group)?;
     let places = places(admin, topic)?;
-    let committed = committed(&consumer, &places, limit)?;
-    let ranges = ranges(&consumer, &places, limit)?;
+    let committed = retry(limit, || committed(&consumer, &places, limit))?;
+    let ranges = retry(limit, || ranges(&consumer, &places, limit))?;
     let rows = places.iter().filter_map(|place| {
         let (low, high) = *ranges.get(place)?;
         let partition = place.1.unsigned_abs();
@@ -86,7 +87,8 @@ pub(crate) fn browse(
     let Some(place) = place else {
         return Err(Error::new(ErrorKind::Config, format!("topic {topic:?} has no partition {partition}")));
     };
-    let ends = ranges(&consumer, std::slice::from_ref(&place), admin.config().connect_timeout)?;
+    let patience = admin.config().connect_timeout;
+    let ends = retry(patience, || ranges(&consumer, std::slice::from_ref(&place), patience))?;
     let (low, high) = ends.get(&place).copied().unwrap_or_default();
     let first = from.major.max(low);
     if first >= high || limit == 0 {

@@ -20,6 +20,7 @@ mod progress;
 mod publisher;
 mod record;
 mod refused;
+mod retry;
 mod security;
 mod topics;
 

@@ -36,6 +36,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("session.timeout.ms", "use the option \"session_timeout\", which handlers are gated by"),
     ("heartbeat.interval.ms", "it follows from the option \"session_timeout\""),
     ("max.poll.interval.ms", "the client is polled whatever handlers do; a handler has its own timeout"),
+    ("socket.timeout.ms", "it follows from the option \"session_timeout\""),
     ("enable.partition.eof", "the end of a partition is no message"),
     ("bootstrap.servers", "they are the address's hosts"),
     ("metadata.broker.list", "they are the address's hosts"),

@@ -12,11 +12,13 @@ use messaging::{Admin, Delivery, Error, ErrorKind, GroupProgress, Name, Position
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
+    announcer::Announcer,
     error::while_doing,
+    feed::Quiet,
+    inquiry::unsettled,
     link::{Link, Links},
     names::{self, OPERATORS},
-    partitions::Quiet,
-    topology::{Topology, Wanted},
+    topology::{Counted, Topology, Wanted},
     wire,
 };
 
@@ -28,12 +30,13 @@ const NO_EPOCH: u64 = 0;
 #[derive(Debug)]
 pub(crate) struct RabbitMqAdmin {
     links: Arc<Links>,
+    announcer: Arc<Announcer>,
     open: Mutex<Option<Arc<Link>>>,
 }
 
 impl RabbitMqAdmin {
-    pub(crate) fn new(links: Arc<Links>) -> Self {
-        Self { links, open: Mutex::default() }
+    pub(crate) fn new(links: Arc<Links>, announcer: Arc<Announcer>) -> Self {
+        Self { links, announcer, open: Mutex::default() }
     }
 
     /// The connection, opened anew if it was lost.
@@ -84,18 +87,25 @@ impl Admin for RabbitMqAdmin {
         Ok(TopicInfo::new(topic, facts.partitions))
     }
 
-    /// The broker counts what is with nobody; what is with an owner, at most the prefetch for each partition, is not in.
+    /// The broker counts what is with nobody, and each member what is with it; of a member that does not answer, at most
+    /// the prefetch for each of its partitions is not in.
     async fn progress(&self, group: &str, topic: &str) -> Result<Vec<GroupProgress>, Error> {
         let link = self.link().await?;
         let topology = Topology { links: &self.links, link: &link };
         let Some(facts) = topology.describe(topic).await? else { return Ok(Vec::new()) };
-        let mut rows = Vec::new();
+        let mut counts = Vec::new();
         for partition in 0..facts.partitions {
             let queue = names::group_queue(topic, group, partition)?;
-            let Some(lag) = topology.message_count(&queue).await? else { continue };
-            rows.push(GroupProgress::new(Name::new(topic), partition, None, lag.into()));
+            counts.extend(topology.queue(&queue).await?.map(|counted| (partition, counted)));
         }
-        Ok(rows)
+        // Asked afterwards: what passes from the broker to a member meanwhile is counted twice rather than not at all.
+        let owned = counts.iter().any(|(_, counted)| counted.consumers > 0);
+        let members = if owned { unsettled(&link, &self.announcer, group).await? } else { Vec::new() };
+        let rows = counts.into_iter().map(|(partition, counted)| {
+            let held: u64 = members.iter().map(|holdings| holdings.unsettled(topic, partition)).sum();
+            GroupProgress::new(Name::new(topic), partition, None, u64::from(counted.ready) + held)
+        });
+        Ok(rows.collect())
     }
 
     /// What a topic keeps for the group [`OPERATORS`]: dead letters that nobody has resolved yet; of other topics, what
@@ -105,7 +115,7 @@ impl Admin for RabbitMqAdmin {
         let link = self.link().await?;
         let queue = names::group_queue(topic, OPERATORS, partition)?;
         let topology = Topology { links: &self.links, link: &link };
-        let Some(count) = topology.message_count(&queue).await? else {
+        let Some(Counted { ready: count, .. }) = topology.queue(&queue).await? else {
             return if names::is_dead_letters(topic) { Ok(Vec::new()) } else { Err(kept_for_nobody(topic)) };
         };
         let skipped = if from.minor > 0 { from.major } else { from.major.saturating_sub(1) };

@@ -14,9 +14,10 @@ use crate::{
     announcer::Announcer,
     config::RabbitMqConfig,
     consumer::{Desk, RabbitMqConsumer},
+    joined::Joined,
     link::Links,
     publisher::RabbitMqPublisher,
-    session::{Joined, Session, member_name},
+    session::{Session, member_name},
 };
 
 /// RabbitMQ, for `amqp:` and, with the feature `tls`, `amqps:` addresses.
@@ -57,9 +58,9 @@ impl RabbitMqBroker {
         capabilities.durable = true;
         capabilities.gates_on_validity = true;
         let links = Links::new(config)?;
-        let admin = Arc::new(RabbitMqAdmin::new(links.clone()));
-        admin.ping().await?;
         let announcer = Arc::new(Announcer::new(links.clone()));
+        let admin = Arc::new(RabbitMqAdmin::new(links.clone(), announcer.clone()));
+        admin.ping().await?;
         Ok(Self { links, capabilities, admin, announcer })
     }
 }
@@ -79,8 +80,10 @@ impl Broker for RabbitMqBroker {
     }
 
     async fn consumer(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, Error> {
+        self.links.config.check_hold(subscription)?;
         let member = member_name();
-        let (joined, places) = Joined::new(&self.links, subscription, &member).await?;
+        let link = Joined::connect(&self.links, subscription).await?;
+        let (joined, places) = Joined::new(link, &self.links, subscription, &member).await?;
         let desk = Arc::new(Desk::default());
         let (sender, receiver) = handoff();
         let partitions: Vec<_> = places.iter().map(|place| (place.topic.clone(), place.partition)).collect();

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use lapin::uri::AMQPUri;
-use messaging::{Address, Error, ErrorKind};
+use messaging::{Address, Error, ErrorKind, Subscription};
 
 /// The options of an `amqp://user:password@host:port,host:port/vhost?option=value` address; `amqps://` for TLS.
 ///
@@ -35,8 +35,12 @@ pub struct RabbitMqConfig {
     pub queue_type: QueueType,
     /// `delivery_limit`: who sees to it that the broker does not drop what it hands over often; see [`DeliveryLimit`].
     pub delivery_limit: DeliveryLimit,
-    /// `heartbeat`: a process that is silent for twice to three times as long has lost what it had; 5 s by default.
+    /// `heartbeat`: a process that is silent for twice to three times as long has lost what it had: 4 s by
+    /// default, so that a frozen one's work goes on within 15 s.
     pub heartbeat: Duration,
+    /// `consumer_timeout`: after how long the broker takes back what a consumer has not acknowledged, as its configuration
+    /// says; 30 minutes by default, as RabbitMQ's. A group that may hold a message for half of it or longer is refused.
+    pub consumer_timeout: Duration,
     /// `connect_timeout`: how long connecting to a node, and each question to the broker, may take; 10 s by default.
     pub connect_timeout: Duration,
     /// `confirm_window`: how many messages a publisher has out at most, unconfirmed; 4,096 by default.
@@ -142,7 +146,8 @@ impl RabbitMqConfig {
             create_topics: true,
             queue_type: QueueType::Quorum,
             delivery_limit: DeliveryLimit::Off,
-            heartbeat: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(4),
+            consumer_timeout: Duration::from_secs(30 * 60),
             connect_timeout: Duration::from_secs(10),
             confirm_window: 4_096,
             attribute_prefix: PREFIXES[0].to_owned(),
@@ -180,6 +185,7 @@ impl RabbitMqConfig {
         take(&mut config.queue_type, options.take("queue_type")?);
         take(&mut config.delivery_limit, options.take("delivery_limit")?);
         take(&mut config.heartbeat, options.take_duration("heartbeat")?);
+        take(&mut config.consumer_timeout, options.take_duration("consumer_timeout")?);
         take(&mut config.connect_timeout, options.take_duration("connect_timeout")?);
         take(&mut config.confirm_window, options.take("confirm_window")?);
         take(&mut config.attribute_prefix, options.take("attribute_prefix")?);
@@ -187,6 +193,21 @@ impl RabbitMqConfig {
         options.finish()?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Checks that a group never holds a message for so long that the broker takes it back.
+    pub(crate) fn check_hold(&self, subscription: &Subscription) -> Result<(), Error> {
+        let (hold, limit) = (subscription.max_hold, self.consumer_timeout / 2);
+        if hold < limit {
+            return Ok(());
+        }
+        Err(wrong(format!(
+            "group {:?} may hold a message for max_hold = {} s, which is not less than half of consumer_timeout = {} s, \
+             after which RabbitMQ takes it back",
+            subscription.group.as_str(),
+            hold.as_secs(),
+            self.consumer_timeout.as_secs()
+        )))
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {

@@ -14,11 +14,16 @@
 
 mod acks;
 mod admin;
+mod announcement;
 mod announcer;
 mod broker;
 mod config;
+mod connected;
 mod consumer;
 mod error;
+mod feed;
+mod inquiry;
+mod joined;
 mod link;
 mod membership;
 mod names;

@@ -17,7 +17,7 @@ use tokio::{runtime::Handle, sync::OnceCell, time::timeout};
 
 use crate::{
     config::RabbitMqConfig,
-    error::{reply_code, unavailable, while_doing},
+    error::{reply_code, reply_text, unavailable, while_doing},
     tls,
     topology::TopicFacts,
 };
@@ -78,7 +78,7 @@ impl Links {
                     }
                     return Ok(Link { connection, heartbeat, patience });
                 }
-                Ok(Err(error)) => last = Some(while_doing(&format!("connecting to {host}:{port}"), error)),
+                Ok(Err(error)) => last = Some(self.refused(&format!("{host}:{port}"), error)),
                 Err(_) => {
                     let message = format!("{host}:{port} did not answer within {} ms", patience.as_millis());
                     last = Some(unavailable(message));
@@ -86,6 +86,18 @@ impl Links {
             }
         }
         Err(last.unwrap_or_else(|| unavailable("there is no host")))
+    }
+
+    /// Why a node did not let us in, with the setting that is to blame.
+    fn refused(&self, node: &str, error: lapin::Error) -> Error {
+        let RabbitMqConfig { user, vhost, .. } = &self.config;
+        let told = reply_text(&error).unwrap_or_default();
+        let what = match reply_code(&error) {
+            Some(403) => format!("{node} refuses the user {user:?} or the password: {told}"),
+            Some(530) => format!("{node} refuses the virtual host {vhost:?} to the user {user:?}: {told}"),
+            _ => format!("connecting to {node}"),
+        };
+        while_doing(&what, error)
     }
 
     async fn connect(&self, host: &str, port: u16, purpose: &str) -> lapin::Result<Connection> {

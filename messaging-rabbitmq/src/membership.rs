@@ -1,9 +1,10 @@
 //! [`Membership`]: who is in a group, as one member knows it, and what follows from that: which partitions are its own.
 //!
 //! Members announce themselves every second, and at once when something changes, with what they hold. Each makes the same
-//! plan out of what it has heard. While they know different things two may want the same partition: its queue then hands
-//! over to one of them only (single active consumer), until they agree. A plain state machine; time goes in as an
-//! argument.
+//! plan out of what it has heard, and takes what is its own by the plan once nobody else says that he still has it: the
+//! owner before has said that it is released, or has been silent for too long. While members know different things two
+//! may want the same partition: its queue then hands over to one of them only (single active consumer), until they agree.
+//! A plain state machine; time goes in as an argument.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +12,8 @@ use std::{
 };
 
 use messaging::assignment::{Plan, Planned};
-use serde::{Deserialize, Serialize};
+
+use crate::announcement::{Announcement, Holdings, Places, has};
 
 /// How often a member announces itself.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
@@ -19,38 +21,6 @@ pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_millis(3_500);
 /// How long somebody who has given a partition up leaves it to others.
 const DECLINED: Duration = Duration::from_secs(5);
-
-/// Partitions by topic.
-type Places = BTreeMap<String, BTreeSet<u32>>;
-
-/// What a member says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Announcement {
-    pub(crate) member: String,
-    /// It is new and asks the others to announce themselves.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) hello: bool,
-    /// It takes nothing more.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) closing: bool,
-    /// It is gone.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) left: bool,
-    /// Its topics, and how many partitions each has.
-    pub(crate) topics: BTreeMap<String, u32>,
-    /// What the broker hands over to it.
-    #[serde(default)]
-    pub(crate) active: Places,
-    /// What it stands in line for, or has had nothing of yet.
-    #[serde(default)]
-    pub(crate) waiting: Places,
-    /// What it leaves to others.
-    #[serde(default)]
-    pub(crate) declined: Places,
-    /// The highest epoch it knows.
-    #[serde(default)]
-    pub(crate) epoch: u64,
-}
 
 /// What has changed by an announcement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,8 +65,11 @@ impl Membership {
         if heard.left {
             return Heard { changed: self.others.remove(&heard.member).is_some(), asked: false };
         }
-        let asked = heard.hello;
-        let plain = Announcement { hello: false, epoch: 0, ..heard };
+        let asked = heard.hello || heard.asks;
+        if heard.asks {
+            return Heard { changed: false, asked };
+        }
+        let plain = heard.essence();
         let known = self.others.get_mut(&plain.member);
         let changed = known.is_none_or(|(known, at)| {
             *at = now;
@@ -141,14 +114,19 @@ impl Membership {
         self.epoch
     }
 
-    /// What to announce, having these partitions.
-    pub(crate) fn announcement(&mut self, active: Places, waiting: Places) -> Announcement {
+    /// Whether somebody else still has this partition, as far as is known.
+    pub(crate) fn others_keep(&self, topic: &str, partition: u32) -> bool {
+        self.others.values().any(|(other, _)| other.holdings.keeps(topic, partition))
+    }
+
+    /// What to announce, having this.
+    pub(crate) fn announcement(&mut self, holdings: Holdings) -> Announcement {
         let mut declined = Places::new();
         for (topic, partition, _) in &self.declined {
             declined.entry(topic.clone()).or_default().insert(*partition);
         }
-        (self.me.active, self.me.waiting, self.me.declined) = (active, waiting, declined);
-        Announcement { epoch: self.epoch, ..self.me.clone() }
+        (self.me.holdings, self.me.declined) = (holdings, declined);
+        Announcement { epoch: self.epoch, knows: self.others.keys().cloned().collect(), ..self.me.clone() }
     }
 
     /// The partitions that are this member's own by what is known, with what it was last said to have.
@@ -169,10 +147,10 @@ impl Membership {
         let places: Vec<(&str, u32)> =
             topics.iter().flat_map(|(topic, count)| (0..*count).map(move |partition| (*topic, partition))).collect();
         let holder = |topic: &str, partition: u32| {
-            let among = |holds: fn(&Announcement) -> &Places| {
-                members.iter().position(|member| !member.closing && has(holds(member), topic, partition))
+            let among = |holds: fn(&Holdings) -> &Places| {
+                members.iter().position(|member| !member.closing && has(holds(&member.holdings), topic, partition))
             };
-            among(|member| &member.active).or_else(|| among(|member| &member.waiting)).map(|index| index as u32)
+            among(|holds| &holds.active).or_else(|| among(|holds| &holds.waiting)).map(|index| index as u32)
         };
         let mut planned: Vec<Planned> = places
             .iter()
@@ -204,10 +182,6 @@ fn numbers_of(member: &Announcement, numbers: &BTreeMap<&str, u32>) -> Vec<u32> 
     member.topics.keys().filter_map(|topic| numbers.get(topic.as_str()).copied()).collect()
 }
 
-fn has(places: &Places, topic: &str, partition: u32) -> bool {
-    places.get(topic).is_some_and(|partitions| partitions.contains(&partition))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +193,10 @@ mod tests {
         members: Vec<Membership>,
         holds: Vec<BTreeSet<u32>>,
         now: Instant,
+    }
+
+    fn active(partitions: BTreeSet<u32>) -> Holdings {
+        Holdings { active: [(TOPIC.to_owned(), partitions)].into(), ..Holdings::default() }
     }
 
     impl Group {
@@ -235,8 +213,7 @@ mod tests {
         /// Each announces what it has, then makes its plan come true, as if at once.
         fn round(&mut self) {
             for speaker in 0..self.members.len() {
-                let active = [(TOPIC.to_owned(), self.holds[speaker].clone())].into();
-                let said = self.members[speaker].announcement(active, Places::new());
+                let said = self.members[speaker].announcement(active(self.holds[speaker].clone()));
                 for member in &mut self.members {
                     member.hear(said.clone(), self.now);
                 }
@@ -322,7 +299,7 @@ mod tests {
         assert!(group.holds[1].contains(&given_up) && !group.holds[0].contains(&given_up), "{:?}", group.holds);
         let mut alone = Membership::new("a".to_owned(), [(TOPIC.to_owned(), 2)].into());
         alone.decline(TOPIC, 1, now);
-        alone.announcement(Places::new(), Places::new());
+        alone.announcement(Holdings::default());
         assert_eq!(alone.plan().len(), 2);
     }
 
@@ -340,15 +317,46 @@ mod tests {
     fn an_active_holder_comes_before_one_that_stands_in_line() {
         let now = Instant::now();
         let mut member = Membership::new("b".to_owned(), [(TOPIC.to_owned(), 1)].into());
-        let first = |places: &mut Places| places.entry(TOPIC.to_owned()).or_default().insert(0);
         let mut earlier = Announcement { member: "a".to_owned(), ..Announcement::default() };
         earlier.topics.insert(TOPIC.to_owned(), 1);
-        first(&mut earlier.waiting);
+        earlier.holdings.waiting = active([0].into()).active;
         member.hear(earlier.clone(), now);
         assert_eq!(member.plan().len(), 0);
-        let mut active = Places::new();
-        first(&mut active);
-        member.announcement(active, Places::new());
+        member.announcement(active([0].into()));
         assert_eq!(member.plan().len(), 1);
+    }
+
+    #[test]
+    fn what_somebody_is_still_giving_up_is_kept_until_he_says_so_or_falls_silent() {
+        let now = Instant::now();
+        let mut member = Membership::new("b".to_owned(), [(TOPIC.to_owned(), 2)].into());
+        let mut other = Announcement { member: "a".to_owned(), closing: true, ..Announcement::default() };
+        other.topics.insert(TOPIC.to_owned(), 2);
+        other.holdings.releasing = active([0, 1].into()).active;
+        member.hear(other.clone(), now);
+        assert_eq!(member.plan().len(), 2);
+        assert!(member.others_keep(TOPIC, 0) && member.others_keep(TOPIC, 1));
+        other.holdings.releasing = active([1].into()).active;
+        assert!(member.hear(other.clone(), now).changed);
+        assert!(!member.others_keep(TOPIC, 0) && member.others_keep(TOPIC, 1));
+        assert!(member.pass(now + SILENCE) && !member.others_keep(TOPIC, 1));
+    }
+
+    #[test]
+    fn whoever_only_asks_is_answered_and_is_no_member() {
+        let mut member = Membership::new("a".to_owned(), [(TOPIC.to_owned(), 2)].into());
+        let question = Announcement { asks: true, ..Announcement::default() };
+        assert_eq!(member.hear(question, Instant::now()), Heard { changed: false, asked: true });
+        assert!(!member.has_others());
+    }
+
+    #[test]
+    fn how_much_is_unsettled_changes_no_plan() {
+        let mut member = Membership::new("a".to_owned(), [(TOPIC.to_owned(), 2)].into());
+        let mut other = Announcement { member: "b".to_owned(), ..Announcement::default() };
+        assert!(member.hear(other.clone(), Instant::now()).changed);
+        other.holdings.unsettled.entry(TOPIC.to_owned()).or_default().insert(1, 7);
+        assert_eq!(other.holdings.unsettled(TOPIC, 1), 7);
+        assert!(!member.hear(other, Instant::now()).changed);
     }
 }

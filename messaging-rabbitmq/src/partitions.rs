@@ -5,34 +5,22 @@
 //! It is given up by closing its channel, never by cancelling its consumer: a cancel would hand the queue to the next
 //! while we still hold messages, and these would come back behind newer ones.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::{pending, ready},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Instant,
-};
+use std::{collections::BTreeSet, future::pending, pin::Pin, sync::Arc, time::Instant};
 
 use futures::{
-    Stream, StreamExt as _,
+    StreamExt as _,
     stream::{FuturesUnordered, SelectAll},
 };
-use lapin::{
-    Channel,
-    message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
-    types::{FieldTable, ShortString},
-};
+use lapin::{Channel, message::Delivery, options::BasicAckOptions, types::ShortString};
 use messaging::{Error, Name};
 
 use crate::{
     acks::{Ack, Acks},
+    announcement::Holdings,
+    feed::{self, Deliveries, Quiet, Taken},
     link::{Link, send},
+    membership::INTERVAL,
 };
-
-/// Messages of one partition that are taken in at once.
-const MOST: usize = 256;
 
 /// One partition of one topic: what does not change.
 #[derive(Clone, Debug)]
@@ -41,6 +29,8 @@ pub(crate) struct Place {
     pub(crate) partition: u32,
     pub(crate) queue: ShortString,
     pub(crate) prefetch: u16,
+    /// A quorum queue, not a classic one.
+    pub(crate) quorum: bool,
 }
 
 /// What happens on the channels.
@@ -70,14 +60,28 @@ struct Slot {
     phase: Phase,
     /// Not before then, after a failure.
     retry_at: Option<Instant>,
+    /// The last tag of the deliveries that make it active.
+    first_tag: u64,
 }
 
 enum Phase {
     Idle,
-    Opening { wanted: bool },
-    Waiting { channel: Channel },
-    Active { channel: Channel, epoch: u64, acks: Acks, revoking: bool },
-    Closing,
+    Opening {
+        wanted: bool,
+    },
+    Waiting {
+        channel: Channel,
+    },
+    Active {
+        channel: Channel,
+        epoch: u64,
+        acks: Acks,
+        revoking: bool,
+    },
+    /// With so many messages that go back.
+    Closing {
+        unsettled: u64,
+    },
 }
 
 enum Change {
@@ -87,7 +91,7 @@ enum Change {
 
 impl Partitions {
     pub(crate) fn new(places: Arc<[Place]>) -> Self {
-        let slot = |_: &Place| Slot { generation: 0, phase: Phase::Idle, retry_at: None };
+        let slot = |_: &Place| Slot { generation: 0, phase: Phase::Idle, retry_at: None, first_tag: 0 };
         Self {
             slots: places.iter().map(slot).collect(),
             places,
@@ -113,7 +117,7 @@ impl Partitions {
         (state.generation, state.phase) = (self.generation, Phase::Opening { wanted: true });
         let (link, place, generation) = (link.clone(), self.places[slot].clone(), self.generation);
         self.changes.push(Box::pin(async move {
-            Change::Opened { slot, generation, result: consume(&link, &place).await.map(Box::new) }
+            Change::Opened { slot, generation, result: feed::consume(&link, &place).await.map(Box::new) }
         }));
         true
     }
@@ -122,7 +126,7 @@ impl Partitions {
     /// to be asked back otherwise, once.
     pub(crate) fn unwant(&mut self, link: &Arc<Link>, slot: usize) -> Option<u64> {
         match &mut self.slots[slot].phase {
-            Phase::Idle | Phase::Closing => None,
+            Phase::Idle | Phase::Closing { .. } => None,
             Phase::Opening { wanted } => {
                 *wanted = false;
                 None
@@ -153,7 +157,11 @@ impl Partitions {
         let prefetch = self.places[slot].prefetch;
         let state = &mut self.slots[slot];
         state.phase = match std::mem::replace(&mut state.phase, Phase::Idle) {
-            Phase::Waiting { channel } => Phase::Active { channel, epoch, acks: Acks::new(prefetch), revoking: false },
+            Phase::Waiting { channel } => {
+                let mut acks = Acks::new(prefetch);
+                acks.handed_over(state.first_tag);
+                Phase::Active { channel, epoch, acks, revoking: false }
+            }
             other => other,
         };
     }
@@ -204,34 +212,46 @@ impl Partitions {
         }
     }
 
-    /// Closes the channel of a partition; whoever is next in line gets what was not acknowledged.
+    /// Closes the channel of a partition, once the queue has taken every acknowledgement.
     fn close(&mut self, link: &Arc<Link>, slot: usize) {
         let state = &mut self.slots[slot];
-        let (Phase::Waiting { channel } | Phase::Active { channel, .. }) =
-            std::mem::replace(&mut state.phase, Phase::Closing)
-        else {
-            return;
+        let (channel, acks) = match std::mem::replace(&mut state.phase, Phase::Idle) {
+            Phase::Waiting { channel } => (channel, None),
+            Phase::Active { channel, acks, .. } => (channel, Some(acks)),
+            other => {
+                state.phase = other;
+                return;
+            }
         };
+        state.phase = Phase::Closing { unsettled: acks.as_ref().map_or(0, Acks::unsettled) };
+        let place = &self.places[slot];
+        let settled = acks.is_some_and(|acks| acks.any_taken()) && place.quorum;
+        let queue = settled.then(|| place.queue.clone());
         let (link, generation) = (link.clone(), state.generation);
         self.changes.push(Box::pin(async move {
-            // If it does not answer, the connection is about to be lost, and the channel with it.
-            let _ = link.answer("closing a channel", channel.close(200, "OK".into())).await;
+            feed::close(&link, &channel, queue).await;
             Change::Closed { slot, generation }
         }));
     }
 
-    /// What is active, and what is waited for, by topic.
-    pub(crate) fn held(&self) -> [BTreeMap<String, BTreeSet<u32>>; 2] {
-        let mut held = [BTreeMap::new(), BTreeMap::new()];
+    /// What this member has, and what it stands in line for.
+    pub(crate) fn holdings(&self) -> Holdings {
+        let mut holdings = Holdings::default();
         for (slot, place) in self.slots.iter().zip(&*self.places) {
-            let which = match &slot.phase {
-                Phase::Active { revoking: false, .. } => 0,
-                Phase::Waiting { .. } | Phase::Opening { wanted: true } => 1,
-                _ => continue,
+            let (places, unsettled) = match &slot.phase {
+                Phase::Idle | Phase::Opening { wanted: false } => continue,
+                Phase::Waiting { .. } | Phase::Opening { wanted: true } => (&mut holdings.waiting, 0),
+                Phase::Active { revoking: false, acks, .. } => (&mut holdings.active, acks.unsettled()),
+                Phase::Active { acks, .. } => (&mut holdings.releasing, acks.unsettled()),
+                Phase::Closing { unsettled } => (&mut holdings.releasing, *unsettled),
             };
-            held[which].entry(place.topic.to_string()).or_insert_with(BTreeSet::new).insert(place.partition);
+            let topic = place.topic.to_string();
+            if unsettled > 0 {
+                holdings.unsettled.entry(topic.clone()).or_default().insert(place.partition, unsettled);
+            }
+            places.entry(topic).or_insert_with(BTreeSet::new).insert(place.partition);
         }
-        held
+        holdings
     }
 
     /// Whether nothing is consumed any more.
@@ -282,7 +302,7 @@ impl Partitions {
                     }
                     Err(error) => {
                         state.phase = Phase::Idle;
-                        state.retry_at = Some(Instant::now() + crate::membership::INTERVAL);
+                        state.retry_at = Some(Instant::now() + INTERVAL);
                         Some(Event::Failed { slot, error })
                     }
                 }
@@ -300,77 +320,17 @@ impl Partitions {
         if state.generation != generation || !matches!(state.phase, Phase::Waiting { .. } | Phase::Active { .. }) {
             return None;
         }
-        let Some(error) = ended else { return Some(Event::Deliveries { slot, deliveries }) };
+        let Some(error) = ended else {
+            let last = deliveries.last().map_or(0, |delivery| delivery.delivery_tag);
+            match &mut state.phase {
+                Phase::Active { acks, .. } => acks.handed_over(last),
+                _ => state.first_tag = last,
+            }
+            return Some(Event::Deliveries { slot, deliveries });
+        };
         let epoch = self.epoch(slot);
         let state = &mut self.slots[slot];
-        (state.phase, state.retry_at) = (Phase::Idle, Some(Instant::now() + crate::membership::INTERVAL));
+        (state.phase, state.retry_at) = (Phase::Idle, Some(Instant::now() + INTERVAL));
         Some(Event::Ended { slot, epoch, error })
-    }
-}
-
-/// Opens a channel and consumes a partition's queue on it.
-async fn consume(link: &Link, place: &Place) -> Result<(Channel, Quiet), Error> {
-    let channel = link.channel().await?;
-    let what = format!("consuming {}", place.queue);
-    link.answer(&what, channel.basic_qos(place.prefetch, BasicQosOptions::default())).await?;
-    let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
-    let consuming = channel.basic_consume(place.queue.clone(), tag, options, FieldTable::default());
-    let consumer = link.answer(&what, consuming).await?;
-    Ok((channel, Quiet(consumer)))
-}
-
-/// A consumer that does not cancel itself when it is dropped: its channel is closed instead.
-pub(crate) struct Quiet(pub(crate) lapin::Consumer);
-
-impl Drop for Quiet {
-    fn drop(&mut self) {
-        // The client cancels only consumers that are read as a stream.
-        self.0.set_delegate(|_| ready(()));
-    }
-}
-
-/// The deliveries of one partition, in batches.
-struct Deliveries {
-    slot: usize,
-    generation: u64,
-    /// `None` once it has ended.
-    consumer: Option<Quiet>,
-}
-
-struct Taken {
-    slot: usize,
-    generation: u64,
-    deliveries: Vec<Delivery>,
-    /// The stream has ended, perhaps for a reason.
-    ended: Option<Option<lapin::Error>>,
-}
-
-impl Stream for Deliveries {
-    type Item = Taken;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Taken>> {
-        let (slot, generation) = (self.slot, self.generation);
-        let Some(Quiet(consumer)) = &mut self.consumer else { return Poll::Ready(None) };
-        let mut deliveries = Vec::new();
-        let ended = loop {
-            match consumer.poll_next_unpin(cx) {
-                Poll::Ready(Some(Ok(delivery))) => {
-                    deliveries.push(delivery);
-                    if deliveries.len() < MOST {
-                        continue;
-                    }
-                    break None;
-                }
-                Poll::Ready(Some(Err(error))) => break Some(Some(error)),
-                Poll::Ready(None) => break Some(None),
-                Poll::Pending if deliveries.is_empty() => return Poll::Pending,
-                Poll::Pending => break None,
-            }
-        };
-        if ended.is_some() {
-            // What came before the end comes again.
-            self.consumer = None;
-        }
-        Poll::Ready(Some(Taken { slot, generation, deliveries, ended }))
     }
 }

@@ -4,112 +4,36 @@
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use futures::StreamExt as _;
-use lapin::{
-    Channel, ExchangeKind,
-    options::{BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    types::{FieldTable, ShortString},
-};
-use messaging::{BootClock, Clock as _, Error, ErrorKind, Name, Subscription, Tick, handoff::Sender};
+use lapin::types::ShortString;
+use messaging::{Error, ErrorKind, Subscription, handoff::Sender};
 
 use crate::{
     announcer::Announcer,
+    connected::{Connected, End},
     consumer::{Desk, Leave, News},
-    error::{unavailable, while_doing},
-    link::{Link, Links},
-    membership::{Announcement, INTERVAL, Membership},
+    joined::Joined,
+    link::Links,
+    membership::Membership,
     names,
-    partitions::{Event, Partitions, Place},
-    topology::Topology,
-    wire,
+    partitions::Place,
 };
 
-/// How long a new member listens before it makes its first plan.
-const LISTEN: Duration = Duration::from_millis(250);
 /// How long to wait before a lost connection is tried again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// What outlives a connection.
 pub(crate) struct Session {
     links: Arc<Links>,
-    announcer: Arc<Announcer>,
-    subscription: Subscription,
-    desk: Arc<Desk>,
-    news: Sender<News>,
-    membership: Membership,
-    places: Arc<[Place]>,
-    exchange: ShortString,
-}
-
-/// A connection on which the group is declared and its announcements are heard.
-pub(crate) struct Joined {
-    link: Arc<Link>,
-    /// For questions alone.
-    control: Channel,
-    heard: lapin::Consumer,
-    /// The last time at which the connection is known to have been alive.
-    alive: Tick,
-}
-
-/// How a connection ended.
-enum End {
-    Left(Result<(), Error>),
-    Lost(Error),
-}
-
-impl Joined {
-    /// Connects, declares the group, and listens to its members. What the topics are comes with it.
-    pub(crate) async fn new(
-        links: &Arc<Links>,
-        subscription: &Subscription,
-        member: &str,
-    ) -> Result<(Self, Vec<Place>), Error> {
-        let group = &subscription.group;
-        let link = Arc::new(links.open(&format!("messaging: group {group}")).await?);
-        let topics = Topology { links, link: &link }.group(subscription).await?;
-        let mut places = Vec::new();
-        for (topic, facts) in topics {
-            for partition in 0..facts.partitions {
-                let queue = names::group_queue(&topic, group, partition)?;
-                places.push(Place { topic: topic.clone(), partition, queue, prefetch: facts.prefetch });
-            }
-        }
-        let control = link.channel().await?;
-        let heard = listen(&link, &control, group, member).await?;
-        let alive = BootClock.now();
-        link.answer("looking whether the connection lives", ping(&control)).await?;
-        Ok((Self { link, control, heard, alive }, places))
-    }
-
-    /// Until when the broker keeps what is ours without hearing from us, less what clocks and threads may take.
-    fn valid_until(&self) -> Tick {
-        self.alive + self.link.heartbeat.mul_f64(1.8)
-    }
-}
-
-/// Declares the exchange on which members announce themselves, and hears it.
-async fn listen(link: &Link, channel: &Channel, group: &Name, member: &str) -> Result<lapin::Consumer, Error> {
-    let (exchange, queue) = (names::members_exchange(group)?, names::member_queue(group, member)?);
-    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    let declaring = channel.exchange_declare(exchange.clone(), ExchangeKind::Fanout, options, FieldTable::default());
-    link.answer(&format!("declaring exchange {exchange}"), declaring).await?;
-    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-    let declaring = channel.queue_declare(queue.clone(), options, FieldTable::default());
-    link.answer(&format!("declaring queue {queue}"), declaring).await?;
-    let options = QueueBindOptions::default();
-    let binding = channel.queue_bind(queue.clone(), exchange, "".into(), options, FieldTable::default());
-    link.answer(&format!("binding queue {queue}"), binding).await?;
-    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-    let consuming = channel.basic_consume(queue.clone(), "".into(), options, FieldTable::default());
-    link.answer(&format!("consuming {queue}"), consuming).await
-}
-
-/// A question that changes nothing.
-async fn ping(channel: &Channel) -> lapin::Result<()> {
-    channel.basic_qos(1, BasicQosOptions::default()).await
+    pub(crate) announcer: Arc<Announcer>,
+    pub(crate) subscription: Subscription,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) news: Sender<News>,
+    pub(crate) membership: Membership,
+    pub(crate) places: Arc<[Place]>,
+    pub(crate) exchange: ShortString,
 }
 
 /// A member's name from the system's time.
@@ -117,7 +41,7 @@ pub(crate) fn member_name() -> String {
     Membership::name_now(u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX))
 }
 
-fn since_epoch() -> Duration {
+pub(crate) fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
@@ -175,7 +99,10 @@ impl Session {
     }
 
     async fn rejoin(&self) -> Result<Joined, Error> {
-        let (joined, places) = Joined::new(&self.links, &self.subscription, self.membership.name()).await?;
+        // Whoever refuses us now had let us in before, and may again.
+        let passing = |error: Error| Error::new(ErrorKind::Unavailable, error.duplicate().to_string());
+        let link = Joined::connect(&self.links, &self.subscription).await.map_err(passing)?;
+        let (joined, places) = Joined::new(link, &self.links, &self.subscription, self.membership.name()).await?;
         let same = places.len() == self.places.len()
             && places
                 .iter()
@@ -206,289 +133,4 @@ impl Session {
 fn unsettled(reason: &Error) -> Error {
     let message = format!("the broker could not be told what is settled: {}", reason.duplicate());
     Error::new(ErrorKind::Unavailable, message)
-}
-
-/// A session while it has a connection.
-struct Connected<'a> {
-    session: &'a mut Session,
-    joined: Joined,
-    partitions: Partitions,
-    /// When to make the first plan.
-    listen_until: Instant,
-    /// The plan may be another.
-    replan: bool,
-    /// When to announce next.
-    announce_at: Instant,
-    hello: bool,
-    /// What is on its way.
-    announcing: Option<Task<()>>,
-    pinging: Option<(Tick, Task<Result<(), Error>>)>,
-    ping_at: Instant,
-    leave: Option<Leave>,
-}
-
-type Task<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
-
-impl<'a> Connected<'a> {
-    fn new(session: &'a mut Session, joined: Joined) -> Self {
-        let now = Instant::now();
-        Self {
-            partitions: Partitions::new(session.places.clone()),
-            session,
-            joined,
-            listen_until: now + LISTEN,
-            replan: true,
-            announce_at: now,
-            hello: true,
-            announcing: None,
-            pinging: None,
-            ping_at: now + INTERVAL,
-            leave: None,
-        }
-    }
-
-    async fn run(mut self) -> End {
-        let desk = self.session.desk.clone();
-        loop {
-            let mut changed = std::pin::pin!(desk.changed.notified());
-            changed.as_mut().enable();
-            let now = Instant::now();
-            self.obey(now);
-            if let Some(leave) = self.leave
-                && (leave == Leave::AtOnce || self.partitions.is_idle())
-            {
-                return End::Left(self.say_goodbye(leave).await);
-            }
-            self.partitions.acknowledge_due(now);
-            self.keep_up(now);
-            let due = self.due();
-            let lost = tokio::select! {
-                biased;
-                answer = wait_for(&mut self.pinging) => self.pinged(answer),
-                () = wait(&mut self.announcing) => {
-                    self.announcing = None;
-                    None
-                }
-                heard = self.joined.heard.next() => self.heard(heard),
-                event = self.partitions.next(&self.joined.link) => self.happened(event),
-                () = changed => None,
-                () = tokio::time::sleep_until(due.into()) => None,
-            };
-            if let Some(reason) = lost {
-                for (slot, epoch) in self.partitions.active() {
-                    self.session.news.send_one(News::Lost { slot, epoch });
-                }
-                return End::Lost(reason);
-            }
-        }
-    }
-
-    /// Does what the consumer has asked for.
-    fn obey(&mut self, now: Instant) {
-        let (settled, released) = {
-            let mut orders = self.session.desk.orders.lock();
-            self.leave = orders.leave;
-            if orders.closing && !self.session.membership.is_closing() {
-                self.session.membership.close();
-                self.replan = true;
-                self.announce_at = now;
-            }
-            (std::mem::take(&mut orders.settled), std::mem::take(&mut orders.released))
-        };
-        for noted in settled {
-            self.partitions.note(noted.slot, noted.epoch, &noted.tags, noted.through, now);
-        }
-        for (slot, epoch) in released {
-            let Some(asked_back) = self.partitions.release(&self.joined.link, slot, epoch) else { continue };
-            if !asked_back && !self.session.membership.is_closing() && self.session.membership.has_others() {
-                let Place { topic, partition, .. } = &self.session.places[slot];
-                self.session.membership.decline(topic, *partition, now);
-            }
-        }
-    }
-
-    /// Whatever time asks for: announcements, a sign of life, the plan.
-    fn keep_up(&mut self, now: Instant) {
-        self.replan |= self.session.membership.pass(now);
-        if self.announce_at <= now && self.announcing.is_none() {
-            self.announce(now, false);
-        }
-        if self.ping_at <= now && self.pinging.is_none() {
-            self.ping_at = now + INTERVAL;
-            let (control, link) = (self.joined.control.clone(), self.joined.link.clone());
-            let asking = async move { link.answer("looking whether the connection lives", ping(&control)).await };
-            self.pinging = Some((BootClock.now(), Box::pin(asking)));
-        }
-        if self.replan && now >= self.listen_until {
-            self.follow_plan(now);
-        }
-    }
-
-    fn follow_plan(&mut self, now: Instant) {
-        self.replan = false;
-        let [active, waiting] = self.partitions.held();
-        // What we have is part of what the plan is made of.
-        self.session.membership.announcement(active, waiting);
-        let own = self.session.membership.plan();
-        let mut moved = false;
-        for slot in 0..self.session.places.len() {
-            let place = &self.session.places[slot];
-            if own.contains(&(place.topic.to_string(), place.partition)) {
-                moved |= self.partitions.want(&self.joined.link, slot, now);
-            } else if let Some(epoch) = self.partitions.unwant(&self.joined.link, slot) {
-                moved = true;
-                // One that closes gives everything back by itself, and at its own pace.
-                if !self.session.membership.is_closing() {
-                    self.session.news.send_one(News::Revoking { slot, epoch });
-                }
-            }
-        }
-        if moved {
-            self.announce_soon(now);
-        }
-    }
-
-    fn announce_soon(&mut self, now: Instant) {
-        self.announce_at = self.announce_at.min(now + Duration::from_millis(20));
-    }
-
-    fn announce(&mut self, now: Instant, left: bool) {
-        self.announce_at = now + INTERVAL;
-        // Partitions that failed a moment ago are tried again.
-        self.replan = true;
-        let [active, waiting] = self.partitions.held();
-        let said = self.session.membership.announcement(active, waiting);
-        let said = Announcement { hello: std::mem::take(&mut self.hello), left, ..said };
-        let (announcer, exchange) = (self.session.announcer.clone(), self.session.exchange.clone());
-        let group = self.session.subscription.group.clone();
-        self.announcing = Some(Box::pin(async move {
-            let text = serde_json::to_vec(&said).unwrap_or_default();
-            if let Err(error) = announcer.announce(exchange, &text).await {
-                tracing::warn!(%group, error = %error.duplicate(), "the others do not hear of this instance");
-            }
-        }));
-    }
-
-    fn happened(&mut self, event: Event) -> Option<Error> {
-        let now = Instant::now();
-        match event {
-            Event::Deliveries { slot, .. } if self.partitions.is_revoking(slot) => None,
-            Event::Deliveries { slot, deliveries } => {
-                let epoch = match self.partitions.epoch(slot) {
-                    Some(epoch) => epoch,
-                    None => {
-                        let micros = u64::try_from(since_epoch().as_micros()).unwrap_or(u64::MAX);
-                        let epoch = self.session.membership.next_epoch(micros);
-                        self.partitions.activate(slot, epoch);
-                        let valid_until = self.joined.valid_until();
-                        self.session.news.send_one(News::Assigned { slot, epoch, valid_until });
-                        self.announce_soon(now);
-                        epoch
-                    }
-                };
-                let topic = &self.session.places[slot].topic;
-                let read = |delivery: lapin::message::Delivery| {
-                    let message = wire::read(topic, &delivery.properties, delivery.data);
-                    (delivery.delivery_tag, Arc::new(message))
-                };
-                let messages = deliveries.into_iter().map(read).collect();
-                self.session.news.send_one(News::Deliveries { slot, epoch, messages });
-                None
-            }
-            Event::Ended { slot, epoch, error } => {
-                let Place { queue, .. } = &self.session.places[slot];
-                let reason = error.map_or_else(|| "cancelled by the broker".to_owned(), |error| error.to_string());
-                tracing::warn!(%queue, reason, "the broker ended a partition's channel; consuming it again");
-                if let Some(epoch) = epoch {
-                    self.session.news.send_one(News::Lost { slot, epoch });
-                }
-                self.announce_soon(now);
-                (!self.joined.link.connection.status().connected()).then(|| unavailable("the connection was lost"))
-            }
-            Event::Failed { slot, error } => {
-                let Place { queue, .. } = &self.session.places[slot];
-                tracing::warn!(%queue, error = %error.duplicate(), "a partition cannot be consumed; trying again");
-                (!self.joined.link.connection.status().connected()).then_some(error)
-            }
-            Event::Closed => {
-                self.replan = true;
-                None
-            }
-        }
-    }
-
-    fn heard(&mut self, heard: Option<lapin::Result<lapin::message::Delivery>>) -> Option<Error> {
-        let delivery = match heard {
-            Some(Ok(delivery)) => delivery,
-            Some(Err(error)) => return Some(while_doing("listening to the group", error)),
-            None => return Some(unavailable("the connection was lost")),
-        };
-        match serde_json::from_slice(&delivery.data) {
-            Ok(said) => {
-                let now = Instant::now();
-                let heard = self.session.membership.hear(said, now);
-                self.replan |= heard.changed;
-                if heard.asked {
-                    self.announce_soon(now);
-                }
-            }
-            Err(error) => tracing::warn!(%error, "an announcement of another version, or of somebody else"),
-        }
-        None
-    }
-
-    fn pinged(&mut self, answer: Result<(), Error>) -> Option<Error> {
-        let (asked, _) = self.pinging.take()?;
-        if let Err(error) = answer {
-            return Some(error);
-        }
-        self.joined.alive = asked;
-        self.session.news.send_one(News::Renewed { valid_until: self.joined.valid_until() });
-        None
-    }
-
-    fn due(&self) -> Instant {
-        let mut due = self.announce_at.max(Instant::now()).min(self.ping_at);
-        if self.pinging.is_some() || self.announcing.is_some() {
-            // Their own deadlines wake us.
-            due = Instant::now() + INTERVAL;
-        }
-        if self.listen_until > Instant::now() {
-            due = due.min(self.listen_until);
-        }
-        self.partitions.due().map_or(due, |acks| acks.min(due))
-    }
-
-    /// Tells the others, and closes the connection. Every channel that had something to settle is closed by now.
-    async fn say_goodbye(mut self, leave: Leave) -> Result<(), Error> {
-        if leave == Leave::Gracefully {
-            if let Some(announcing) = self.announcing.take() {
-                announcing.await;
-            }
-            self.announce(Instant::now(), true);
-            if let Some(announcing) = self.announcing.take() {
-                announcing.await;
-            }
-        }
-        let Joined { link, control, heard, .. } = self.joined;
-        drop((self.partitions, self.pinging, heard, control));
-        if let Some(link) = Arc::into_inner(link) {
-            link.close().await;
-        }
-        Ok(())
-    }
-}
-
-async fn wait<T>(task: &mut Option<Task<T>>) -> T {
-    match task {
-        Some(task) => task.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn wait_for(task: &mut Option<(Tick, Task<Result<(), Error>>)>) -> Result<(), Error> {
-    match task {
-        Some((_, task)) => task.await,
-        None => std::future::pending().await,
-    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lapin::{
     Channel, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    types::{AMQPValue, FieldTable},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use messaging::{Error, ErrorKind, Name, Subscription, TopicSpec, validate_name};
 use tokio::time::timeout;
@@ -32,6 +32,15 @@ pub(crate) struct TopicFacts {
 pub(crate) struct Wanted {
     pub(crate) partitions: Option<u32>,
     pub(crate) prefetch: Option<u16>,
+}
+
+/// What the broker counts of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// Messages that are with nobody.
+    pub(crate) ready: u32,
+    /// Consumers to which it hands messages.
+    pub(crate) consumers: u32,
 }
 
 const COUNT: &str = "x-max-length";
@@ -101,7 +110,7 @@ impl Topology<'_> {
     /// The topic as it is, if it is.
     pub(crate) async fn describe(&self, topic: &str) -> Result<Option<TopicFacts>, Error> {
         check_topic(topic)?;
-        if self.message_count(&names::meta_queue(topic)?).await?.is_none() {
+        if self.queue(&names::meta_queue(topic)?).await?.is_none() {
             self.links.known.lock().remove(topic);
             return Ok(None);
         }
@@ -129,16 +138,16 @@ impl Topology<'_> {
         Ok(topics)
     }
 
-    /// How many messages of a queue are with nobody; `None` if there is no such queue.
-    pub(crate) async fn message_count(&self, queue: &lapin::types::ShortString) -> Result<Option<u32>, Error> {
+    /// What the broker counts of a queue; `None` if there is no such queue.
+    pub(crate) async fn queue(&self, queue: &ShortString) -> Result<Option<Counted>, Error> {
         let channel = self.link.channel().await?;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let asking = channel.queue_declare(queue.clone(), options, FieldTable::default());
         match timeout(self.link.patience, asking).await {
             Ok(Ok(found)) => {
-                let count = found.message_count();
+                let counted = Counted { ready: found.message_count(), consumers: found.consumer_count() };
                 self.close(channel).await;
-                Ok(Some(count))
+                Ok(Some(counted))
             }
             Ok(Err(error)) if reply_code(&error) == Some(NOT_FOUND) => Ok(None),
             Ok(Err(error)) => Err(while_doing(&format!("looking at queue {queue}"), error)),
@@ -261,7 +270,7 @@ fn differs(topic: &str, what: &str, asked: impl Into<u32>, there: impl Into<u32>
     wrong(format!("topic {topic:?} has {what} {there} in the broker, and {asked} was asked for"))
 }
 
-fn clash(queue: &lapin::types::ShortString, error: lapin::Error) -> Error {
+fn clash(queue: &ShortString, error: lapin::Error) -> Error {
     let told = reply_text(&error).unwrap_or_default();
     let hint = if told.contains("x-delivery-limit") {
         "; it was declared by an older broker: let a policy set delivery-limit to -1 for it and use \

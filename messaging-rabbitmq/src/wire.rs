@@ -4,7 +4,8 @@
 //! There is no endorsed binding of CloudEvents to AMQP 0-9-1. Ours writes the names of the binding to AMQP 1.0
 //! (`cloudEvents_id` and so on), which is what clients of RabbitMQ's AMQP 1.0 read out of these headers; the prefix can be
 //! chosen. The media type is the property `content_type`; the event's id and name are the properties `message_id` and
-//! `type` as well, for tools that show these. `messaging-key` holds the key. A header that is itself called so, or begins
+//! `type` as well, for tools that show these. Of a message without an envelope the property `message_id`, by which it is
+//! known, is the header `message-id`. `messaging-key` holds the key. A header that is itself called so, or begins
 //! with `header:`, is written with `header:` in front; a name that stands more than once is one header with a list.
 
 use std::borrow::Cow;
@@ -17,6 +18,8 @@ use lapin::{
 use messaging::{Message, Name, cloudevents};
 
 const KEY: &str = "messaging-key";
+/// The header that stands for the property `message_id` of a message without an envelope.
+const MESSAGE_ID: &str = "message-id";
 const ESCAPE: &str = "header:";
 /// What the broker adds to what it hands over again.
 const OF_THE_BROKER: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
@@ -37,7 +40,16 @@ pub(crate) fn properties(message: &Message, prefix: &str) -> Result<BasicPropert
         headers.insert(KEY.into(), bytes(key));
     }
     let mut content_type = None;
+    let mut message_id = None;
+    // Of several, none is the one.
+    let has_id = !is_event && message.headers.iter().filter(|(name, _)| *name == MESSAGE_ID).count() == 1;
     cloudevents::write_binary(message, |name, value| {
+        if name == MESSAGE_ID && has_id {
+            message_id = std::str::from_utf8(value).ok().and_then(short);
+            if message_id.is_some() {
+                return;
+            }
+        }
         if name == cloudevents::CONTENT_TYPE {
             content_type = std::str::from_utf8(value).ok().and_then(short);
             if content_type.is_some() {
@@ -59,6 +71,9 @@ pub(crate) fn properties(message: &Message, prefix: &str) -> Result<BasicPropert
     }
     if let Some(content_type) = content_type {
         properties = properties.with_content_type(content_type);
+    }
+    if let Some(id) = message_id {
+        properties = properties.with_message_id(id);
     }
     if let Some(envelope) = &message.envelope {
         if let Some(id) = short(&envelope.id.to_string()) {
@@ -103,7 +118,13 @@ pub(crate) fn read(topic: &Name, properties: &BasicProperties, payload: Vec<u8>)
         }
     }
     let pairs = headers.iter().map(|(name, value)| (*name, &value[..]));
-    cloudevents::read(topic.clone(), key, payload.into(), pairs)
+    let mut message = cloudevents::read(topic.clone(), key, payload.into(), pairs);
+    if message.envelope.is_none()
+        && let Some(id) = properties.message_id()
+    {
+        message.headers = message.headers.with(MESSAGE_ID, id.as_str());
+    }
+    message
 }
 
 fn short(text: &str) -> Option<ShortString> {
@@ -185,6 +206,10 @@ mod tests {
             Message::new("t", "x").with_header("a", "1").with_header("a", [0xff]).with_header("b", ""),
             Message::new("t", "x").with_content_type(long.as_str()),
             Message::new("t", "x").with_header("ce_subject", "no event's"),
+            Message::new("t", "x").with_header("message-id", "7"),
+            Message::new("t", "x").with_header("message-id", long.as_str()),
+            Message::new("t", "x").with_header("message-id", "7").with_header("message-id", "8"),
+            event().with_header("message-id", "of the application"),
         ];
         for message in messages {
             for prefix in ["cloudEvents_", "ce-"] {
@@ -199,6 +224,16 @@ mod tests {
         assert!(written.headers().as_ref().unwrap().contains_key("cloudEvents:subject"));
         assert_eq!(written.message_id().as_ref().unwrap().as_str(), "e1");
         assert_eq!(written.kind().as_ref().unwrap().as_str(), "orders.created");
+    }
+
+    #[test]
+    fn a_message_without_an_envelope_has_its_id_as_a_header() {
+        let properties = BasicProperties::default().with_message_id("m1".into());
+        let message = read(&"t".into(), &properties, b"{}".to_vec());
+        assert_eq!(message.headers.get_str("message-id"), Some("m1"));
+        let written = super::properties(&message, "ce_").unwrap();
+        assert_eq!(written.message_id().as_ref().unwrap().as_str(), "m1");
+        assert!(written.headers().is_none());
     }
 
     #[test]

@@ -6,6 +6,9 @@ use messaging::{Backend as _, BoxError, PublisherOptions, Subscription};
 use messaging_rabbitmq::{OPERATORS, RabbitMqBackend};
 
 fn main() -> ExitCode {
+    // `RUST_LOG` shows what its processes do.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     messaging_conformance::main(conformance_brokers::rabbitmq(RabbitMqBackend).keep(keep).build())
 }
 

@@ -86,21 +86,27 @@ struct Place {
 
 impl Place {
     fn read(group: &str, groups: Value, stream: Value, pending: Value) -> Self {
-        let length = field(&pairs(stream), "length").unwrap_or(0);
+        let stream = pairs(stream);
+        let length = field(&stream, "length").unwrap_or(0);
         let Value::Array(groups) = groups else { return Self { length, ..Self::default() } };
         let found = groups
             .into_iter()
             .map(pairs)
             .find(|group_fields| field::<String>(group_fields, "name").as_deref() == Some(group));
         let Some(fields) = found else { return Self { length, ..Self::default() } };
+        let id = |fields: &[(String, Value)], name: &str| {
+            field::<String>(fields, name).and_then(|id| entry::parse_position(id.as_bytes()))
+        };
+        // After a restart the server may tell a lag where there is none.
+        let (last, newest) = (id(&fields, "last-delivered-id"), id(&stream, "last-generated-id"));
         let oldest_pending = match pending {
             Value::Array(parts) => parts.get(1).and_then(entry::position),
             _ => None,
         };
         Self {
             length,
-            last: field::<String>(&fields, "last-delivered-id").and_then(|id| entry::parse_position(id.as_bytes())),
-            unread: field(&fields, "lag"),
+            last,
+            unread: if last >= newest && last.is_some() { Some(0) } else { field(&fields, "lag") },
             pending: field(&fields, "pending").unwrap_or(0),
             oldest_pending,
         }

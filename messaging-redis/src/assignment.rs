@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
 };
 
-use messaging::{Message, Position};
+use messaging::{Message, Position, Tick};
 use parking_lot::Mutex;
 
 use crate::{entry, ledger::Ledger, topics::Topic};
@@ -21,6 +21,8 @@ pub(crate) struct Assignment {
     pub(crate) stream: Arc<str>,
     pub(crate) lease: String,
     pub(crate) epoch: u64,
+    /// When its lease was asked for.
+    pub(crate) taken_at: Tick,
     /// Entries handed over that the executor has not taken yet; no more are fetched while there are any.
     waiting: AtomicUsize,
     /// The owner was asked to let it go.
@@ -64,7 +66,7 @@ impl Assignment {
         topic: Arc<Topic>,
         partition: u32,
         group: &str,
-        epoch: u64,
+        (epoch, taken_at): (u64, Tick),
         run: Arc<str>,
         ledger: Ledger,
     ) -> Self {
@@ -75,6 +77,7 @@ impl Assignment {
             partition,
             stream,
             epoch,
+            taken_at,
             waiting: AtomicUsize::new(0),
             revoking: AtomicBool::new(false),
             released: AtomicBool::new(false),

@@ -234,6 +234,12 @@ impl RedisConfig {
         self.lease / 12
     }
 
+    /// How long a lease is granted for that has been held for so long: at first for a part of its time only, so that a
+    /// member that dies right after it took a dead one's partitions does not hold them up for as long again.
+    pub(crate) fn term(&self, held_for: Duration) -> Duration {
+        if held_for < self.renewal() { self.lease / 3 } else { self.lease }
+    }
+
     /// How often leases are renewed.
     pub(crate) fn renewal(&self) -> Duration {
         self.lease / 6

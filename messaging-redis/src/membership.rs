@@ -9,15 +9,18 @@ use std::{collections::BTreeMap, time::Duration};
 use messaging::assignment::{Plan, Planned};
 use redis::Value;
 
-/// A member that has missed several announcements: partitions that nobody owns are not left for it.
+/// After this long without an announcement a member counts as silent.
 const SILENT: Duration = Duration::from_millis(1_500);
 
 /// One live instance of a group, as it announced itself on one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) id: String,
-    /// It takes nothing any more: it is about to leave, or has been silent for so long that it may be dead.
+    /// It takes nothing any more: it is about to leave.
     pub(crate) leaving: bool,
+    /// It has missed several announcements, and may be dead: it is not relied on, and whoever is to have its partitions
+    /// tries to take them, which its leases allow once they have lapsed.
+    pub(crate) silent: bool,
     /// The partitions it holds.
     pub(crate) held: Vec<u32>,
     /// Those of them that it is letting go.
@@ -35,7 +38,7 @@ pub(crate) struct Board {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Duties {
     pub(crate) let_go: Vec<(usize, u32)>,
-    /// Nobody has these, as far as is known.
+    /// Nobody who can be relied on has these, as far as is known.
     pub(crate) take: Vec<(usize, u32)>,
 }
 
@@ -51,7 +54,7 @@ fn parse(id: String, record: &str) -> Option<Member> {
     };
     let mut parts = record.split(' ');
     let leaving = parts.next()? == "1";
-    Some(Member { id, leaving, held: list(parts.next()?)?, letting_go: list(parts.next()?)? })
+    Some(Member { id, leaving, silent: false, held: list(parts.next()?)?, letting_go: list(parts.next()?)? })
 }
 
 /// Reads the answer to an announcement: the server's time in microseconds, and who lives.
@@ -65,7 +68,7 @@ pub(crate) fn read(answer: Value) -> Option<(u64, Vec<Member>)> {
     let mut members = Vec::new();
     while let (Some(id), Some(silent), Some(record)) = (texts.next(), texts.next(), texts.next()) {
         let mut member = parse(id?, &record?)?;
-        member.leaving |= Duration::from_micros(silent?.parse().ok()?) > SILENT;
+        member.silent = Duration::from_micros(silent?.parse().ok()?) > SILENT;
         members.push(member);
     }
     Some((now, members))
@@ -76,7 +79,7 @@ pub(crate) fn duties(boards: &[Board], me: &str) -> Duties {
     // By id, so that everybody considers the members in the same order.
     let mut topics_of: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
     for (topic, board) in (0..).zip(boards) {
-        for member in board.members.iter().filter(|member| !member.leaving) {
+        for member in board.members.iter().filter(|member| !member.leaving && !member.silent) {
             topics_of.entry(&member.id).or_default().push(topic);
         }
     }
@@ -85,7 +88,9 @@ pub(crate) fn duties(boards: &[Board], me: &str) -> Duties {
     let mut places = Vec::new();
     for (topic, board) in boards.iter().enumerate() {
         for partition in 0..board.partitions {
-            let owner = board.members.iter().find(|member| member.held.contains(&partition));
+            // What a silent one announced last may have been taken from it since.
+            let holders = board.members.iter().filter(|member| member.held.contains(&partition));
+            let owner = holders.min_by_key(|member| member.silent);
             let stays = owner.filter(|owner| !owner.letting_go.contains(&partition));
             let number = |member: &Member| number_of.get(member.id.as_str()).copied();
             partitions.push(Planned {
@@ -104,6 +109,7 @@ pub(crate) fn duties(boards: &[Board], me: &str) -> Duties {
         let is_target = planned.target.is_some() && planned.target == mine;
         match owner {
             None if is_target => duties.take.push((topic, partition)),
+            Some(owner) if owner.silent && is_target => duties.take.push((topic, partition)),
             Some(owner) if owner.id == me && !is_target && !owner.letting_go.contains(&partition) => {
                 duties.let_go.push((topic, partition));
             }
@@ -118,7 +124,7 @@ mod tests {
     use super::*;
 
     fn member(id: &str, held: &[u32]) -> Member {
-        Member { id: id.into(), leaving: false, held: held.into(), letting_go: Vec::new() }
+        Member { id: id.into(), leaving: false, silent: false, held: held.into(), letting_go: Vec::new() }
     }
 
     /// Lets every member act on what it sees, until nobody has anything to do; answers how many partitions moved.
@@ -168,6 +174,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_silent_one_holds_is_tried_by_those_who_are_to_have_it_and_by_nobody_else() {
+        let silent = Member { silent: true, ..member("a", &[0, 1]) };
+        let boards = [Board { partitions: 4, members: vec![silent, member("b", &[2]), member("c", &[3])] }];
+        let (b, c) = (duties(&boards, "b"), duties(&boards, "c"));
+        assert_eq!((b.let_go, c.let_go), (vec![], vec![]));
+        assert_eq!((b.take.len(), c.take.len()), (1, 1));
+        assert_ne!(b.take, c.take);
+        assert_eq!(duties(&boards, "a").take, []);
+        // Whoever got it has it, whatever the silent one said last.
+        let [mut board] = boards;
+        board.members[1].held.push(b.take[0].1);
+        let after = duties(std::slice::from_ref(&board), "b");
+        assert_eq!((after.let_go, after.take), (vec![], vec![]));
+    }
+
+    #[test]
     fn what_is_being_let_go_is_not_asked_for_twice_and_nothing_else_in_its_stead() {
         let mut a = member("a", &[0, 1, 2, 3]);
         let boards = |a: &Member| [Board { partitions: 4, members: vec![a.clone(), member("b", &[])] }];
@@ -188,7 +210,7 @@ mod tests {
         let answer = Value::Array(texts.map(|text| Value::BulkString(text.into())).into());
         let (now, members) = read(answer).unwrap();
         let a = Member { leaving: true, letting_go: vec![2], ..member("a", &[1, 2]) };
-        let c = Member { leaving: true, ..member("c", &[]) };
+        let c = Member { silent: true, ..member("c", &[]) };
         assert_eq!((now, members), (17, vec![a, member("b", &[]), c]));
     }
 }

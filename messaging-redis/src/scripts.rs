@@ -25,7 +25,7 @@ pub(crate) static JOIN: Lua = lua!(" flags=allow-oom", "now", "stream", "group",
 pub(crate) static ACQUIRE: Lua = lua!(" flags=allow-oom", "now", "acquire");
 pub(crate) static OPEN: Lua = lua!(" flags=allow-oom", "fence", "now", "stream", "group", "open");
 pub(crate) static RENEW: Lua = lua!(" flags=allow-oom", "fence", "now", "stream", "renew");
-pub(crate) static RELEASE: Lua = lua!(" flags=allow-oom", "fence", "release");
+pub(crate) static RELEASE: Lua = lua!(" flags=allow-oom", "fence", "stream", "release");
 pub(crate) static SETTLE: Lua = lua!(" flags=allow-oom", "fence", "settle");
 pub(crate) static CLAIM: Lua = lua!(" flags=allow-oom", "fence", "claim");
 pub(crate) static DEAD_LETTER: Lua = lua!("", "fence", "dead_letter");

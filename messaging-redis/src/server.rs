@@ -14,6 +14,7 @@ pub(crate) struct Server {
     version: String,
     mode: String,
     append_only: bool,
+    loading: bool,
     eviction: String,
     max_memory: u64,
 }
@@ -30,6 +31,7 @@ impl Server {
             version: field("redis_version"),
             mode: field("redis_mode"),
             append_only: field("aof_enabled") == "1",
+            loading: field("loading") == "1",
             eviction: field("maxmemory_policy"),
             max_memory: field("maxmemory").parse().unwrap_or(0),
         }
@@ -37,6 +39,10 @@ impl Server {
 
     /// Refuses a server on which the contract cannot be kept.
     pub(crate) fn check(&self, durability: Durability) -> Result<(), Error> {
+        if self.loading {
+            // Until then it also says that it has no append-only file.
+            return Err(Error::new(ErrorKind::Unavailable, "the server has started and is loading its data"));
+        }
         let mut numbers = self.version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
         let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         let refuse = |reason: String| Err(Error::new(ErrorKind::Unsupported, reason));
@@ -73,7 +79,7 @@ mod tests {
 
     fn server(changes: &[(&str, &str)]) -> Server {
         let mut info = "redis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:abc\r\naof_enabled:1\r\n\
-                        maxmemory:0\r\nmaxmemory_policy:noeviction\r\n"
+                        loading:0\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n"
             .to_owned();
         for (from, to) in changes {
             info = info.replace(from, to);
@@ -85,6 +91,12 @@ mod tests {
     fn a_server_that_keeps_an_append_only_file_will_do() {
         assert!(server(&[]).check(Durability::Disk).is_ok());
         assert_eq!(server(&[]).run, "abc");
+    }
+
+    #[test]
+    fn one_that_is_loading_is_asked_again_later() {
+        let loading = server(&[("loading:0", "loading:1"), ("aof_enabled:1", "aof_enabled:0")]);
+        assert!(loading.check(Durability::Disk).unwrap_err().is_transient());
     }
 
     #[test]

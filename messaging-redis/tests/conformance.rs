@@ -7,6 +7,9 @@ use messaging_redis::RedisBackend;
 use test_brokers::{Kind, Redis};
 
 fn main() -> ExitCode {
+    // Shows the library's own log where the suite is run with `RUST_LOG`; not on standard output, where members report.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     // What is confirmed survives the server's process, also a killed one, only if it was written before: with
     // `everysec` that is put off, for up to two seconds, while a sync of the disk takes long.
     let start = || async { Ok(Redis::options().args(["--appendfsync", "no"]).start().await?) };

@@ -202,6 +202,14 @@ impl Messaging {
         self.inner.encoder.data(data)
     }
 
+    /// Encodes an event as the message that [`publish_event`](Self::publish_event) would send.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] if the data cannot be encoded.
+    pub fn encode_event<T: Serialize>(&self, event: Event<T>) -> Result<Arc<Message>, Error> {
+        self.inner.encoder.event(event)
+    }
+
     /// Runs routers as instances of their groups, until the answer is shut down or dropped. Routers of one group are
     /// merged into one instance.
     ///

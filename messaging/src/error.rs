@@ -147,6 +147,18 @@ impl HandlerError {
         self.0.kind
     }
 
+    /// What the handler reported.
+    #[must_use]
+    pub fn source(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        &*self.source
+    }
+
+    /// What the handler reported, to be treated differently.
+    #[must_use]
+    pub fn into_source(self) -> BoxError {
+        self.source
+    }
+
     /// The error and its chain of causes in one line, as it stands in dead letters.
     #[must_use]
     pub fn text(&self) -> String {

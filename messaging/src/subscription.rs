@@ -35,6 +35,9 @@ pub struct Subscription {
     pub requires: Vec<Capability>,
     /// How long running handlers may go on after a partition was revoked from a live owner.
     pub revoke_drain: std::time::Duration,
+    /// How long infrastructure failures may hold a message unsettled, the longest of all handlers; refused where the
+    /// broker takes back so early what is unsettled.
+    pub max_hold: std::time::Duration,
 }
 
 impl Subscription {
@@ -47,6 +50,7 @@ impl Subscription {
             start: Start::Default,
             requires: Vec::new(),
             revoke_drain: std::time::Duration::from_secs(1),
+            max_hold: std::time::Duration::ZERO,
         }
     }
 

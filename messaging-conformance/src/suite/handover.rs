@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Promise, World, load::Load, promise};
+use super::{Promise, World, harm::publishing_goes_on, load::Load, promise};
 use crate::{
     checker::{GroupExpectation, Repeats, Report},
     failure::{Checked, require},
@@ -41,9 +41,17 @@ pub(super) async fn all_handled(world: &World, group: &str) -> Checked {
 
 /// Waits until a member has handled so many more.
 pub(super) async fn handles(world: &World, group: &str, member: &Member, more: usize) -> Checked {
-    let before = world.log.look(|tally| tally.group(group).handled_by(&member.name));
-    let what = format!("{} handles {more} more", member.name);
-    world.until(&what, group, |seen| seen.handled_by(&member.name) >= before + more).await
+    has_handled(world, group, member, handled_by(world, group, member) + more).await
+}
+
+fn handled_by(world: &World, group: &str, member: &Member) -> usize {
+    world.log.look(|tally| tally.group(group).handled_by(&member.name))
+}
+
+/// Waits until a member has handled so many.
+async fn has_handled(world: &World, group: &str, member: &Member, count: usize) -> Checked {
+    let what = format!("{} has handled {count}", member.name);
+    world.until(&what, group, |seen| seen.handled_by(&member.name) >= count).await
 }
 
 async fn members_join_and_leave_under_load(world: &World) -> Checked {
@@ -134,7 +142,8 @@ async fn a_killed_members_work_goes_on(world: &World) -> Checked {
         }
         for _ in 0..2 {
             members.remove(0).kill().await?;
-            // Everything that was published until now, and enough after it that there is some of every partition.
+            // So much that there is some of every partition: each is worked on again before the next member is killed.
+            publishing_goes_on(world, 500).await?;
             all_handled(world, &group).await?;
             handles(world, &group, &members[0], 100).await?;
         }
@@ -176,9 +185,11 @@ async fn nothing_unfinished_is_settled_whenever_a_member_dies(world: &World) -> 
             let letter = letter.work(Duration::from_micros(work));
             if index % 24 == round { letter.gate(&format!("gate-{round}")) } else { letter }
         });
+        // It may be through before the last of them is known to be confirmed.
+        let before = handled_by(world, &group, &member);
         sender.publish_all(&letters.collect::<Vec<_>>()).await?;
         let some = world.random(|random| random.usize(1..90));
-        handles(world, &group, &member, some).await?;
+        has_handled(world, &group, &member, before + some).await?;
         world.look_at_watermarks(&group, &topic).await?;
         member.kill().await?;
     }
@@ -201,6 +212,7 @@ async fn members_of_unequal_size_come_and_go(world: &World) -> Checked {
         plan.max_in_flight = handlers * 5;
         plan
     };
+    world.subscribe(&plan(1)).await?;
     let sender = world.sender().await?;
     let churn = async {
         // Two deaths on the same partitions, one soon after the other.

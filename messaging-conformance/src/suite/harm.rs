@@ -88,6 +88,8 @@ async fn confirmed_messages_survive_a_killed_broker(world: &World) -> Checked {
     require!(confirmed >= 1_000, "only {confirmed} were confirmed");
     let member = world.member(&plan).await?;
     all_handled(world, &group).await?;
+    // Also what was stored without anybody's being told.
+    world.drained(&group, &[&topic]).await?;
     member.stop(DRAIN).await?;
     // And readable, not only handled.
     let stored: std::collections::BTreeSet<u64> =
@@ -231,7 +233,7 @@ async fn harm(world: &World, route: &dyn Route, how: Harm, time: Duration) -> Ch
     publishing_goes_on(world, 20).await
 }
 
-async fn publishing_goes_on(world: &World, more: usize) -> Checked {
+pub(super) async fn publishing_goes_on(world: &World, more: usize) -> Checked {
     let confirmed = world.log.look(|tally| tally.confirmed()) + more;
     Ok(world.log.wait(world.pace.patience, "publishing goes on", |tally| tally.confirmed() >= confirmed).await?)
 }

@@ -6,6 +6,7 @@ mod world;
 
 mod bounds;
 mod capabilities;
+mod churn;
 mod failing;
 mod fidelity;
 mod groups;
@@ -28,6 +29,7 @@ use std::{
 use libtest_mimic::{Arguments, Trial};
 use parking_lot::Mutex;
 
+pub use churn::SECONDS as CHURN_SECONDS;
 pub use promise::Promise;
 pub(crate) use promise::promise;
 pub(crate) use sender::{Letter, Sender};
@@ -35,7 +37,7 @@ pub use world::World;
 
 use crate::{
     checker::Figures,
-    factory::Factory,
+    factory::{Factory, Pace},
     failure::{Checked, Failure},
     member, metering,
 };
@@ -50,6 +52,21 @@ const AT_ONCE: usize = 6;
 /// command line; or plays a member, if the suite started this program for that.
 #[must_use]
 pub fn main(factory: impl Factory) -> ExitCode {
+    let pace = factory.pace();
+    perform(factory, promises(), pace)
+}
+
+/// The main function of a test program, as [`main`], whose only test has members come, go, die and freeze under load, for
+/// so many seconds as [`CHURN_SECONDS`] says.
+#[must_use]
+pub fn churn(factory: impl Factory) -> ExitCode {
+    let pace = factory.pace();
+    // Each freeze takes a while, and so does what has piled up at the end.
+    let pace = pace.limit(pace.limit + 2 * churn::time()).patience(pace.patience * 2);
+    perform(factory, vec![churn::promise()], pace)
+}
+
+fn perform(factory: impl Factory, promises: Vec<Promise>, pace: Pace) -> ExitCode {
     if member::is_role() {
         return member::play(&factory);
     }
@@ -57,7 +74,7 @@ pub fn main(factory: impl Factory) -> ExitCode {
     arguments.test_threads.get_or_insert(AT_ONCE);
     let listing = arguments.list;
     let figures = Arc::new(Mutex::new(Vec::new()));
-    let conclusion = libtest_mimic::run(&arguments, trials(Arc::new(factory), &figures));
+    let conclusion = libtest_mimic::run(&arguments, trials(Arc::new(factory), promises, pace, &figures));
     if !listing {
         show(&mut figures.lock());
     }
@@ -68,12 +85,13 @@ pub fn main(factory: impl Factory) -> ExitCode {
 /// that this is for backends whose [clusters](crate::Cluster::url) have no address.
 #[must_use]
 pub fn tests(factory: Arc<dyn Factory>) -> Vec<Trial> {
-    trials(factory, &Arc::default())
+    let pace = factory.pace();
+    trials(factory, promises(), pace, &Arc::default())
 }
 
 type AllFigures = Arc<Mutex<Vec<(String, Figures)>>>;
 
-fn trials(factory: Arc<dyn Factory>, figures: &AllFigures) -> Vec<Trial> {
+fn trials(factory: Arc<dyn Factory>, promises: Vec<Promise>, pace: Pace, figures: &AllFigures) -> Vec<Trial> {
     let seed = seed();
     let missing = factory.missing();
     let lacks = factory.lacks();
@@ -87,7 +105,7 @@ fn trials(factory: Arc<dyn Factory>, figures: &AllFigures) -> Vec<Trial> {
         };
         let (factory, figures) = (factory.clone(), figures.clone());
         let test = Trial::test(name.clone(), move || {
-            let (result, found) = run(&promise, factory, seed);
+            let (result, found) = run_at(&promise, factory, pace, seed);
             figures.lock().push((name, found));
             result.map_err(|failure| format!("{failure}\nwith {SEED}={seed}").into())
         });
@@ -96,7 +114,7 @@ fn trials(factory: Arc<dyn Factory>, figures: &AllFigures) -> Vec<Trial> {
             None => test,
         }
     };
-    promises().into_iter().map(trial).collect()
+    promises.into_iter().map(trial).collect()
 }
 
 /// Every promise of the suite.
@@ -120,17 +138,22 @@ pub fn promises() -> Vec<Promise> {
 
 /// Runs the test of one promise; answers its result and what was counted.
 pub fn run(promise: &Promise, factory: Arc<dyn Factory>, seed: u64) -> (Checked, Figures) {
+    let pace = factory.pace();
+    run_at(promise, factory, pace, seed)
+}
+
+fn run_at(promise: &Promise, factory: Arc<dyn Factory>, pace: Pace, seed: u64) -> (Checked, Figures) {
     metering::install();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return (Err(error.into()), Figures::default()),
     };
-    let limit = factory.pace().limit;
+    let limit = pace.limit;
     let figures = Arc::new(Mutex::new(Figures::default()));
     let noted = figures.clone();
     let result = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
-            let world = World::new(factory, promise, seed, noted).await?;
+            let world = World::new(factory, promise, pace, seed, noted).await?;
             match tokio::time::timeout(limit, (promise.run)(&world)).await {
                 Ok(result) => result,
                 Err(_) => Err(Failure::new(format!("does not end within {} s", limit.as_secs()))),

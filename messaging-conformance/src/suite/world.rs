@@ -56,6 +56,7 @@ impl World {
     pub(super) async fn new(
         factory: Arc<dyn Factory>,
         promise: &Promise,
+        pace: Pace,
         seed: u64,
         figures: Arc<Mutex<Figures>>,
     ) -> Checked<Self> {
@@ -67,7 +68,6 @@ impl World {
         let short: String = promise.name.chars().take(40).collect();
         // Not by the seed: a broker that outlives a run has the names of those before.
         let names = format!("{short}-{:08x}", fastrand::u32(..));
-        let pace = factory.pace();
         Ok(Self {
             factory,
             cluster,

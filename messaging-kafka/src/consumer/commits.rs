@@ -17,8 +17,8 @@ use crate::mark::Mark;
 const SOON: Duration = Duration::from_millis(20);
 /// A renewal goes at least this often.
 const AT_LEAST: Duration = Duration::from_millis(900);
-/// How long the last commit may take before the group is left without it.
-const LAST: Duration = Duration::from_secs(5);
+/// How long the last commit may take, beyond the time after which a dead member does not hold up the others any more.
+const LAST: Duration = Duration::from_secs(4);
 /// Room that a delivery which is still running may take in the metadata once it is finished: a bit, in base 64, and some
 /// more for what compression does not reach.
 const UNFINISHED_PER_BYTE: u64 = 5;
@@ -152,7 +152,7 @@ impl Pump {
     /// # Errors
     /// If the coordinator did not take it: what it lacks comes back.
     pub(super) fn commit_the_rest(&mut self) -> Result<(), Error> {
-        let deadline = Instant::now() + LAST;
+        let deadline = Instant::now() + self.admin.config().session_timeout + LAST;
         loop {
             self.renew();
             let dirty = self.tenures.iter().any(|tenure| tenure.dirty && tenure.is_adopted());

@@ -292,12 +292,16 @@ impl Pump {
     /// Commits the last of it and leaves the group.
     fn close(mut self) {
         let committed = self.commit_the_rest();
+        tracing::debug!(committed = committed.is_ok(), "leaving the group");
         self.consumer.context().close();
         self.answer_everything();
+        self.unsubscribe();
         let Self { consumer, commits, out, .. } = self;
-        // Leaving waits for the coordinator, without a limit of its own.
+        // What is left waits for the coordinator, without a limit of its own.
         let (left, has_left) = std::sync::mpsc::channel();
+        let span = tracing::Span::current();
         let leave = move || {
+            let _entered = span.entered();
             commits.end();
             drop(consumer);
             let _ = left.send(());
@@ -306,9 +310,20 @@ impl Pump {
             Ok(_) => has_left.recv_timeout(LEAVING).is_ok(),
             Err(_) => false,
         };
+        tracing::debug!(in_time, "left the group");
         let left_late = || Error::new(ErrorKind::Timeout, "kafka: leaving the group took too long");
         let left = if in_time { Ok(()) } else { Err(left_late()) };
         out.send_one(Event::Closed(committed.and(left)));
+    }
+
+    /// Leaves the group before the client closes: one that closes without any partition forgets to (librdkafka 2.12),
+    /// and the others would wait for it until its session runs out. While the group rebalances the client waits as well.
+    fn unsubscribe(&self) {
+        let deadline = Instant::now() + LEAVING;
+        self.consumer.unsubscribe();
+        while Instant::now() < deadline && self.consumer.subscription().is_ok_and(|topics| topics.count() > 0) {
+            drop(self.consumer.poll(Duration::from_millis(10)));
+        }
     }
 }
 

@@ -1,10 +1,14 @@
 //! Joining a group: the topics it needs are there, where it begins is committed, then the pump takes over.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use messaging::{Error, ErrorKind, Name, Subscription, TopicSpec, dead_letter_topic, handoff};
 use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer},
+    error::KafkaError,
     types::RDKafkaErrorCode as Code,
 };
 
@@ -20,7 +24,11 @@ use crate::{
     admin::KafkaAdmin,
     config::ExpiredOffsets,
     error::{from_creation, from_kafka},
+    retry::retry,
 };
+
+/// Tells the members of this process apart in the log.
+static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// Joins a group as one more member. Waits for the broker.
 pub(crate) fn join(admin: KafkaAdmin, subscription: &Subscription) -> Result<KafkaConsumer, Error> {
@@ -47,7 +55,8 @@ pub(crate) fn join(admin: KafkaAdmin, subscription: &Subscription) -> Result<Kaf
     let inbox = Arc::new(Inbox::default());
     let pump = Pump::new(consumer, admin, inbox.clone(), out, subscription.topics.clone(), subscription.start)?;
     let thread = std::thread::Builder::new().name(format!("kafka-{group}"));
-    thread.spawn(move || pump.run()).map_err(|error| {
+    let span = tracing::debug_span!("kafka", group = %group, member = NEXT.fetch_add(1, Ordering::Relaxed));
+    thread.spawn(move || span.in_scope(|| pump.run())).map_err(|error| {
         Error::new(ErrorKind::Unavailable, "kafka: the consumer's thread could not be started").with_source(error)
     })?;
     Ok(KafkaConsumer::new(events, inbox, subscription.revoke_drain))
@@ -97,36 +106,16 @@ fn begin(
         };
     }
     let list = first_commit(&ends, start);
-    match retry(limit, || consumer.commit(&list, CommitMode::Sync).map_err(|e| from_kafka("a first commit", e))) {
-        Ok(()) => Ok(()),
+    retry(limit, || match consumer.commit(&list, CommitMode::Sync) {
         // The group has members already: one of them commits for all when it is given the topic.
         Err(error) if is_members_business(&error) => Ok(()),
-        Err(error) => Err(error),
-    }
+        done => done.map_err(|error| from_kafka("committing where the group begins", error)),
+    })
 }
 
-fn is_members_business(error: &Error) -> bool {
-    let source =
-        std::error::Error::source(error).and_then(|source| source.downcast_ref::<rdkafka::error::KafkaError>());
-    matches!(
-        source.and_then(rdkafka::error::KafkaError::rdkafka_error_code),
-        Some(Code::UnknownMemberId | Code::IllegalGeneration | Code::RebalanceInProgress)
-    )
-}
-
-/// Asks again while the broker is not ready to answer: a new group's coordinator takes a moment to be found.
-fn retry<T>(limit: Duration, ask: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
-    let deadline = std::time::Instant::now() + limit;
-    loop {
-        match ask() {
-            Err(error)
-                if error.is_transient() && !is_members_business(&error) && std::time::Instant::now() < deadline =>
-            {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            answer => return answer,
-        }
-    }
+fn is_members_business(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(Code::UnknownMemberId | Code::IllegalGeneration | Code::RebalanceInProgress))
 }
 
 #[cfg(test)]

@@ -9,4 +9,9 @@
 
 mod given;
 
+mod deaths;
+mod progress;
 mod publishing;
+#[cfg(feature = "tls")]
+mod tls;
+mod topology;

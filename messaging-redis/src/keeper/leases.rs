@@ -34,16 +34,17 @@ impl Keeper {
         let clients = self.clients(reader.as_ref());
         for chunk in owned.chunks(CHUNK) {
             let mut pipe = Pipeline::with_capacity(chunk.len());
+            let sent_at = self.now();
             for assignment in chunk {
                 let cmd = pipe.add_command(scripts::RENEW.call(&[&assignment.lease, &*assignment.stream]));
                 cmd.arg(&self.shared.id).arg(assignment.epoch).arg(self.shared.group.as_str());
-                cmd.arg(self.lease_micros()).arg(&clients);
+                cmd.arg(self.term(assignment, sent_at).as_micros() as u64).arg(&clients);
                 write_position(cmd, assignment);
             }
-            let sent_at = self.now();
             let answers = self.ask(&pipe).await?;
             for (assignment, answer) in chunk.iter().zip(answers) {
-                self.renewed(assignment, answer, self.valid_until(sent_at)).await?;
+                let valid_until = self.valid_until(sent_at, self.term(assignment, sent_at));
+                self.renewed(assignment, answer, valid_until).await?;
             }
         }
         self.renew_at = Instant::now() + self.shared.config.renewal();
@@ -107,8 +108,8 @@ impl Keeper {
         for chunk in quiet.chunks(CHUNK) {
             let mut pipe = Pipeline::with_capacity(chunk.len());
             for assignment in chunk {
-                let cmd = pipe.add_command(scripts::RELEASE.call(&[&assignment.lease]));
-                cmd.arg(&self.shared.id).arg(assignment.epoch);
+                let cmd = pipe.add_command(scripts::RELEASE.call(&[&assignment.lease, &*assignment.stream]));
+                cmd.arg(&self.shared.id).arg(assignment.epoch).arg(self.shared.group.as_str());
                 write_position(cmd, assignment);
             }
             for (assignment, answer) in chunk.iter().zip(self.ask(&pipe).await?) {
@@ -144,13 +145,13 @@ impl Keeper {
         self.of_group.iter_mut().find(|of_group| of_group.topic.name == assignment.topic.name)
     }
 
-    pub(super) fn lease_micros(&self) -> u64 {
-        self.shared.config.lease.as_micros() as u64
+    fn term(&self, assignment: &Assignment, now: Tick) -> Duration {
+        self.shared.config.term(now.since(assignment.taken_at))
     }
 
-    pub(super) fn valid_until(&self, sent_at: Tick) -> Tick {
-        let config = &self.shared.config;
-        sent_at + (config.lease - config.margin())
+    /// Until when handlers may start under a lease that was granted for so long.
+    pub(super) fn valid_until(&self, sent_at: Tick, term: Duration) -> Tick {
+        sent_at + (term - self.shared.config.margin())
     }
 }
 

@@ -44,20 +44,23 @@ impl Keeper {
                 }
             };
             let mut answers = answers.into_iter();
+            let mut refused = None;
             for (assignment, positions, commands) in taken {
                 let answers: Vec<Value> = answers.by_ref().take(commands).collect();
+                let error = answers.iter().find(|answer| matches!(answer, Value::ServerError(_)));
                 if answers.contains(&Value::Nil) {
                     self.shared.settled(positions.len());
                     self.lose(assignment, "its lease is another's");
-                } else if let Some(Value::ServerError(error)) =
-                    answers.iter().find(|answer| matches!(answer, Value::ServerError(_)))
-                {
+                } else if let Some(Value::ServerError(error)) = error {
+                    refused = Some(error.clone());
                     assignment.settle_again(positions);
-                    return Err(error.clone().into());
                 } else {
                     assignment.acknowledged(positions.len());
                     self.shared.settled(positions.len());
                 }
+            }
+            if let Some(error) = refused {
+                return Err(error.into());
             }
         }
         Ok(())

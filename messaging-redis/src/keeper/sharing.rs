@@ -87,8 +87,10 @@ impl Keeper {
             self.of_group[topic].avoided.retain(|(_, until)| *until > now);
             let of_group = &self.of_group[topic];
             let of_topic = partitions.iter().filter(|(of, _)| *of == topic).map(|(_, partition)| *partition);
+            let held = self.shared.state.lock().of_topic(&of_group.topic.name);
             let free = of_topic.filter(|partition| {
-                !of_group.avoided.iter().any(|(avoided, _)| avoided == partition)
+                !held.iter().any(|held| held.partition == *partition)
+                    && !of_group.avoided.iter().any(|(avoided, _)| avoided == partition)
                     && self.shared.is_quiet(&of_group.topic.streams[*partition as usize])
             });
             let free: Vec<u32> = free.collect();

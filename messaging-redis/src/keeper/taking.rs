@@ -1,12 +1,12 @@
 //! Taking partitions: the lease first, then an end to whoever had it, then the books.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use messaging::Position;
 use redis::{Pipeline, RedisError, RedisResult, Value, from_redis_value};
 use tokio::time::Instant;
 
-use super::{Keeper, clients::read_clients, leases::read_standing, misunderstood};
+use super::{Keeper, SOON, clients::read_clients, leases::read_standing, misunderstood};
 use crate::{
     assignment::{Assignment, Stage},
     entry,
@@ -103,12 +103,13 @@ impl Keeper {
         let found = self.of_group[topic].topic.clone();
         let reader = self.shared.state.lock().reader.clone();
         let clients = self.clients(reader.as_ref());
+        let term = self.shared.config.term(Duration::ZERO);
         let may_take_lapsed = Instant::now() >= self.respite_until;
         let mut pipe = Pipeline::with_capacity(partitions.len());
         for &partition in partitions {
             let lease = lease_key(&found.streams[partition as usize], &self.shared.group);
             let cmd = pipe.add_command(scripts::ACQUIRE.call(&[&lease]));
-            cmd.arg(&self.shared.id).arg(&clients).arg(self.lease_micros()).arg(u8::from(may_take_lapsed));
+            cmd.arg(&self.shared.id).arg(&clients).arg(term.as_micros() as u64).arg(u8::from(may_take_lapsed));
         }
         let sent_at = self.now();
         let mut granted = Vec::new();
@@ -117,9 +118,17 @@ impl Keeper {
             let Value::Array(parts) = answer else {
                 return Err(answer_error(answer, "taking a lease"));
             };
-            if let [Value::Int(1), epoch, clients] = parts.as_slice() {
-                granted.push((partition, from_redis_value::<u64>(epoch.clone())?));
-                before.extend(read_clients(&from_redis_value::<String>(clients.clone())?));
+            match parts.as_slice() {
+                [Value::Int(1), epoch, clients] => {
+                    granted.push((partition, from_redis_value::<u64>(epoch.clone())?));
+                    before.extend(read_clients(&from_redis_value::<String>(clients.clone())?));
+                }
+                [Value::Int(0), left] if may_take_lapsed => {
+                    // It may be a dead owner's: taken as soon as it lapses.
+                    let left = Duration::from_micros(from_redis_value(left.clone())?);
+                    self.share_at = self.share_at.min(Instant::now() + left + SOON);
+                }
+                _ => {}
             }
         }
         // Before anything is claimed: a read of theirs that waits would take what comes next.
@@ -138,8 +147,9 @@ impl Keeper {
             let ledger = Ledger::new(opened.standing.delivered, None);
             let run = self.link.as_ref().map_or_else(|| Arc::from(""), |link| link.client.run.clone());
             let group = &self.shared.group;
-            let assignment = Arc::new(Assignment::new(found.clone(), partition, group, epoch, run, ledger));
-            self.shared.tell(Event::Assigned(assignment.clone(), self.valid_until(sent_at)));
+            let taken = (epoch, sent_at);
+            let assignment = Arc::new(Assignment::new(found.clone(), partition, group, taken, run, ledger));
+            self.shared.tell(Event::Assigned(assignment.clone(), self.valid_until(sent_at, term)));
             let ledger = self.ledger(&found, partition, &opened).await;
             self.shared.state.lock().owned.push(assignment.clone());
             assignment.cursor.lock().ledger = ledger?;

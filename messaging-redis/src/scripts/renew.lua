@@ -5,10 +5,6 @@ redis.call('HSET', KEYS[1], 'until', text(now + ARGV[4]), 'for', ARGV[4], 'clien
   'count', ARGV[7])
 local stream, group = stream_of(KEYS[2]), group_of(KEYS[2], ARGV[3])
 if not stream or not group then return {} end
-local last, read = group['last-delivered-id'], group['entries-read']
--- The server forgets how much a group has read when it starts anew from its append-only file.
-if last == ARGV[6] and ARGV[7] ~= '' and read ~= tonumber(ARGV[7]) then
-  redis.call('XGROUP', 'SETID', KEYS[2], ARGV[3], last, 'ENTRIESREAD', ARGV[7])
-end
+remind(KEYS[2], ARGV[3], group, ARGV[6], ARGV[7], false)
 return {text(stream['entries-added']), text(stream['length']), stream['recorded-first-entry-id'],
-  stream['last-generated-id'], last}
+  stream['last-generated-id'], group['last-delivered-id']}

@@ -26,3 +26,11 @@ local function earlier(a, b)
   if #as ~= #bs then return #as < #bs end
   return as < bs
 end
+-- The server forgets how much a group has read when it starts anew from its append-only file, and then tells a lag that is
+-- none. Whoever knows how many entries were accounted for up to the last one delivered tells it again: if it has another
+-- number, or in any case, so that it stands in that file.
+local function remind(key, name, group, last, count, always)
+  if group['last-delivered-id'] == last and count ~= '' and (always or group['entries-read'] ~= tonumber(count)) then
+    redis.call('XGROUP', 'SETID', key, name, last, 'ENTRIESREAD', count)
+  end
+end

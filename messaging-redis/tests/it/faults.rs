@@ -15,6 +15,11 @@ async fn settled(messaging: &Messaging, topic: &str) {
     until_async("everything to be settled", || async { lag(messaging, topic).await == 0 }).await;
 }
 
+/// Whether the server has refused transactions with this error: they end with `EXECABORT`.
+async fn refused(redis: &test_brokers::Redis, code: &str) -> bool {
+    ask::<String>(redis, &["INFO", "errorstats"]).await.contains(&format!("errorstat_{code}:"))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_comes_back_and_everything_is_settled() {
     // Written before it is confirmed; with `everysec` a server that is busy syncing puts that off.
@@ -34,6 +39,26 @@ async fn a_killed_server_comes_back_and_everything_is_settled() {
     running.shutdown(Duration::from_secs(5)).await.unwrap();
     let handled: std::collections::BTreeSet<u64> = log.all().iter().map(|seen| seen.value).collect();
     assert_eq!((handled.len(), lost::of("killed")), (600, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lag_is_true_after_a_restart_with_and_without_members() {
+    let Some(redis) = redis().await else { return };
+    let messaging = connect(&redis.url(), "partitions=2").await;
+    let log = Log::default();
+    let running = messaging.run_one(logging("t", "a", &log, ok)).await.unwrap();
+    publish(&messaging, "t", &["a", "b", "c", "d"], 0..100).await;
+    log.until_len(100).await;
+    settled(&messaging, "t").await;
+    redis.restart().await.unwrap();
+    assert_eq!(lag(&messaging, "t").await, 0);
+    publish(&messaging, "t", &["a", "b", "c", "d"], 100..120).await;
+    log.until_len(120).await;
+    settled(&messaging, "t").await;
+    running.shutdown(Duration::from_secs(5)).await.unwrap();
+    redis.restart().await.unwrap();
+    publish(&messaging, "t", &["a", "b", "c", "d"], 120..127).await;
+    assert_eq!(lag(&messaging, "t").await, 7);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,7 +92,7 @@ async fn a_full_memory_holds_publishers_back_and_nothing_is_lost_or_reordered() 
         let messaging = messaging.clone();
         async move { publish(&messaging, "t", &["k"], 10..20).await }
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until_async("messages to be refused", || refused(&redis, "OOM")).await;
     assert!(!publishing.is_finished());
     assert_eq!(ask::<u64>(&redis, &["XLEN", "{t:0}"]).await, 10);
     let _: String = ask(&redis, &["CONFIG", "SET", "maxmemory", "0"]).await;
@@ -105,7 +130,7 @@ async fn a_demoted_server_holds_publishers_back_until_it_is_promoted() {
         let messaging = messaging.clone();
         async move { publish(&messaging, "t", &["k", "l"], 10..20).await }
     });
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    until_async("messages to be refused", || refused(&redis, "READONLY")).await;
     assert!(!publishing.is_finished());
     let _: String = ask(&redis, &["REPLICAOF", "NO", "ONE"]).await;
     publishing.await.unwrap();
@@ -186,7 +211,9 @@ async fn a_reader_whose_connection_is_half_open_gets_what_was_sent_to_it() {
     // The server answers the waiting read, and the answer does not arrive.
     route.set(&Faults::new().stall(Direction::ToClient));
     publish(&direct, "t", &["k"], 10..20).await;
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let pending = || async { ask::<Vec<redis::Value>>(&redis, &["XPENDING", "{t:0}", "g"]).await };
+    until_async("the server to have answered", || async { pending().await.first() == Some(&redis::Value::Int(10)) })
+        .await;
     route.reset();
     route.heal();
     publish(&direct, "t", &["k"], 20..30).await;

@@ -1,5 +1,7 @@
 //! Scenarios on a real Redis, which each test starts for itself.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod delivery;
 mod faults;
 mod group;
@@ -8,6 +10,8 @@ mod letters;
 mod lost;
 mod retention;
 mod server;
+#[cfg(feature = "tls")]
+mod tls;
 
 use test_brokers::Redis;
 

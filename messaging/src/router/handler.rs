@@ -12,7 +12,12 @@ use super::{
     extract::{FromDelivery, Scope},
     resource::{Begun, Ending, Finished, Resource, ResourceContext},
 };
-use crate::{BoxFuture, capability::Capability, delivery::Delivery, error::HandlerError};
+use crate::{
+    BoxFuture,
+    capability::Capability,
+    delivery::Delivery,
+    error::{FailureKind, HandlerError},
+};
 
 /// An async function that handles deliveries.
 ///
@@ -240,7 +245,7 @@ async fn finish<R: Resource<S>, S>(resource: R, outcome: Result<(), HandlerError
         },
         Err(error) => {
             resource.finish(Ending::Failed).await;
-            Err(error)
+            Err(R::classify(error))
         }
     }
 }
@@ -250,7 +255,12 @@ async fn record_dead<R: Resource<S>, S: Send + Sync + 'static>(
     delivery: Delivery,
 ) -> Result<(), HandlerError> {
     let context = ResourceContext { delivery: &delivery, group: &scope.group, state: &*scope.state };
-    match R::begin(context).await? {
+    let begun = match R::begin(context).await {
+        // What the resource will never begin for has nothing to be recorded.
+        Err(error) if error.kind() == FailureKind::Permanent => return Ok(()),
+        begun => begun?,
+    };
+    match begun {
         Begun::Duplicate => Ok(()),
         Begun::Run(resource) => match resource.finish(Ending::Dead).await {
             Finished::Committed => Ok(()),

@@ -206,6 +206,8 @@ impl<S: Send + Sync + 'static> Router<S> {
         subscription.requires.extend(self.routes.iter().flat_map(|route| route.requires.iter().copied()));
         subscription.requires.sort_unstable();
         subscription.requires.dedup();
+        let policies = self.routes.iter().map(|route| route.policy.as_ref().unwrap_or(&self.options.policy));
+        subscription.max_hold = policies.map(|policy| policy.max_hold).max().unwrap_or_default();
         subscription
     }
 

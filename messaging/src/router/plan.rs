@@ -83,6 +83,7 @@ impl GroupPlan {
         options.max_in_flight = options.max_in_flight.max(router.options.max_in_flight);
         options.max_in_flight_bytes = options.max_in_flight_bytes.max(router.options.max_in_flight_bytes);
         options.max_span = options.max_span.max(router.options.max_span);
+        self.subscription.max_hold = self.subscription.max_hold.max(other.max_hold);
         self.subscription.requires.extend(other.requires);
         for topic in &other.topics {
             if !self.subscription.topics.contains(topic) {

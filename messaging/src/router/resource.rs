@@ -22,6 +22,13 @@ pub trait Resource<S>: Sized + Send + 'static {
     /// Ends, within a deadline of its own.
     fn finish(self, ending: Ending) -> impl Future<Output = Finished> + Send;
 
+    /// Looks at a handler's failure before the failure policy does: a resource knows which errors of its own say nothing
+    /// about the message.
+    #[must_use]
+    fn classify(error: HandlerError) -> HandlerError {
+        error
+    }
+
     /// Capabilities that it relies on.
     #[must_use]
     fn requires() -> Vec<Capability> {

@@ -21,6 +21,8 @@ use crate::ports;
 use crate::programs;
 use crate::ready;
 use crate::route::Routes;
+#[cfg(feature = "tls")]
+use crate::tls::Certificates;
 
 /// A RabbitMQ node; everything common is in [`Broker`], to which it derefs. Its user is `guest`, its host `/`.
 #[derive(Debug)]
@@ -28,6 +30,16 @@ pub struct RabbitMq {
     broker: Broker,
     /// `rabbitmqctl`, ready for its arguments; nothing if the node is not ours.
     control: Option<Launch>,
+    #[cfg(feature = "tls")]
+    encrypted: Option<Encrypted>,
+}
+
+/// Its second door.
+#[cfg(feature = "tls")]
+#[derive(Debug)]
+struct Encrypted {
+    port: u16,
+    certificates: Certificates,
 }
 
 /// What a RabbitMQ node is started with.
@@ -36,13 +48,28 @@ pub struct RabbitMqOptions {
     lines: Vec<String>,
     plugins: Vec<String>,
     limit: Duration,
+    #[cfg(feature = "tls")]
+    tls: bool,
 }
 
 impl RabbitMq {
     /// Options for a node of one's own.
     #[must_use]
     pub fn options() -> RabbitMqOptions {
-        RabbitMqOptions { lines: Vec::new(), plugins: Vec::new(), limit: START_LIMIT }
+        RabbitMqOptions {
+            lines: Vec::new(),
+            plugins: Vec::new(),
+            limit: START_LIMIT,
+            #[cfg(feature = "tls")]
+            tls: false,
+        }
+    }
+
+    /// The port and the certificates for TLS; nothing if that was not asked for. It asks its clients for a certificate.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(&self) -> Option<(u16, &Certificates)> {
+        self.encrypted.as_ref().map(|encrypted| (encrypted.port, &encrypted.certificates))
     }
 
     /// A node for this test alone, with default options.
@@ -91,6 +118,14 @@ impl RabbitMqOptions {
         self
     }
 
+    /// Listens for TLS too, on a port of its own, with certificates made for this node; clients must show theirs.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
     /// How long a start may take.
     #[must_use]
     pub fn deadline(mut self, limit: Duration) -> Self {
@@ -104,19 +139,41 @@ impl RabbitMqOptions {
     /// If there is none on this machine and none to be had, if it does not start, or if own settings are asked of a
     /// given one.
     pub async fn start(self) -> Result<RabbitMq, Error> {
-        let as_it_is = self.lines.is_empty() && self.plugins.is_empty();
-        if let Some(broker) = given(Kind::RabbitMq, as_it_is).await? {
-            return Ok(RabbitMq { broker, control: None });
+        if let Some(broker) = given(Kind::RabbitMq, self.is_as_it_comes()).await? {
+            return Ok(RabbitMq {
+                broker,
+                control: None,
+                #[cfg(feature = "tls")]
+                encrypted: None,
+            });
         }
         let rabbitmq = blocking(move || self.prepare()).await?;
         rabbitmq.broker.start_nodes().await?;
         Ok(rabbitmq)
     }
 
-    fn prepare(self) -> Result<RabbitMq, Error> {
+    fn is_as_it_comes(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.tls {
+            return false;
+        }
+        self.lines.is_empty() && self.plugins.is_empty()
+    }
+
+    #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "TLS adds lines"))]
+    fn prepare(mut self) -> Result<RabbitMq, Error> {
         let programs = programs::find(Kind::RabbitMq)?;
         let folder = node_folder(Kind::RabbitMq)?;
-        let ports = ports::reserve(3)?;
+        let ports = ports::reserve(4)?;
+        #[cfg(feature = "tls")]
+        let encrypted = match self.tls {
+            false => None,
+            true => {
+                let encrypted = Encrypted { port: ports[3].number(), certificates: Certificates::generate()? };
+                self.lines.extend(encrypted.lines(folder.path())?);
+                Some(encrypted)
+            }
+        };
         let [port, distribution, mapper] = [0, 1, 2].map(|index: usize| ports[index].number());
         self.write_configuration(folder.path(), port)?;
 
@@ -141,7 +198,12 @@ impl RabbitMqOptions {
         let (origin, version) = (programs.origin.clone(), programs.version.clone());
         let nodes = vec![Node::new(plan)?];
         let broker = Broker::ours(Kind::RabbitMq, origin, version, address, nodes, Routes::Any, self.limit);
-        Ok(RabbitMq { broker, control: Some(control) })
+        Ok(RabbitMq {
+            broker,
+            control: Some(control),
+            #[cfg(feature = "tls")]
+            encrypted,
+        })
     }
 
     fn write_configuration(&self, folder: &Path, port: u16) -> Result<(), Error> {
@@ -155,6 +217,24 @@ impl RabbitMqOptions {
             std::fs::write(folder.join(name), text).map_err(Error::io(format!("writing {name}")))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Encrypted {
+    fn lines(&self, folder: &Path) -> Result<[String; 6], Error> {
+        use crate::tls::{AUTHORITY_FILE, SERVER_FILE};
+
+        self.certificates.write_server_files(folder)?;
+        let path = |file: &str| folder.join(file).display().to_string();
+        Ok([
+            format!("listeners.ssl.1 = 127.0.0.1:{}", self.port),
+            format!("ssl_options.cacertfile = {}", path(AUTHORITY_FILE)),
+            format!("ssl_options.certfile = {}", path(SERVER_FILE)),
+            format!("ssl_options.keyfile = {}", path(SERVER_FILE)),
+            "ssl_options.verify = verify_peer".into(),
+            "ssl_options.fail_if_no_peer_cert = true".into(),
+        ])
     }
 }
 

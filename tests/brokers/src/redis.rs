@@ -18,15 +18,31 @@ use crate::ports;
 use crate::programs;
 use crate::ready;
 use crate::route::Routes;
+#[cfg(feature = "tls")]
+use crate::tls::Certificates;
 
 /// A Redis server; everything common is in [`Broker`], to which it derefs.
 #[derive(Debug)]
-pub struct Redis(Broker);
+pub struct Redis {
+    broker: Broker,
+    #[cfg(feature = "tls")]
+    encrypted: Option<Encrypted>,
+}
+
+/// A further port of a server, for TLS alone.
+#[cfg(feature = "tls")]
+#[derive(Debug)]
+struct Encrypted {
+    port: u16,
+    certificates: Certificates,
+}
 
 /// What a Redis server is started with.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
     arguments: Vec<String>,
+    #[cfg(feature = "tls")]
+    tls: bool,
     limit: Duration,
 }
 
@@ -34,7 +50,19 @@ impl Redis {
     /// Options for a server of one's own.
     #[must_use]
     pub fn options() -> RedisOptions {
-        RedisOptions { arguments: Vec::new(), limit: START_LIMIT }
+        RedisOptions {
+            arguments: Vec::new(),
+            #[cfg(feature = "tls")]
+            tls: false,
+            limit: START_LIMIT,
+        }
+    }
+
+    /// The port and the certificates for TLS; nothing if that was not asked for.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(&self) -> Option<(u16, &Certificates)> {
+        self.encrypted.as_ref().map(|encrypted| (encrypted.port, &encrypted.certificates))
     }
 
     /// A server for this test alone, with default options.
@@ -71,6 +99,14 @@ impl RedisOptions {
         self
     }
 
+    /// A further port for TLS. A client need not show a certificate, but one that it shows is checked.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
     /// How long a start may take.
     #[must_use]
     pub fn deadline(mut self, limit: Duration) -> Self {
@@ -84,24 +120,44 @@ impl RedisOptions {
     /// If there is none on this machine and none to be had, if it does not start, or if own settings are asked of a
     /// given one.
     pub async fn start(self) -> Result<Redis, Error> {
-        if let Some(broker) = given(Kind::Redis, self.arguments.is_empty()).await? {
-            return Ok(Redis(broker));
+        if let Some(broker) = given(Kind::Redis, self.is_default()).await? {
+            return Ok(Redis {
+                broker,
+                #[cfg(feature = "tls")]
+                encrypted: None,
+            });
         }
-        let broker = blocking(move || self.prepare()).await?;
-        broker.start_nodes().await?;
-        Ok(Redis(broker))
+        let redis = blocking(move || self.prepare()).await?;
+        redis.broker.start_nodes().await?;
+        Ok(redis)
     }
 
-    fn prepare(self) -> Result<Broker, Error> {
+    fn is_default(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.tls {
+            return false;
+        }
+        self.arguments.is_empty()
+    }
+
+    fn prepare(self) -> Result<Redis, Error> {
         let programs = programs::find(Kind::Redis)?;
         let folder = node_folder(Kind::Redis)?;
-        let ports = ports::reserve(1)?;
+        let ports = ports::reserve(2)?;
         let port = ports[0].number();
         let launch = Launch::new(&programs.place, programs.program("redis-server"), folder.path())
             .envs(&programs.environment)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no"])
-            .args(["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"])
-            .args(self.arguments);
+            .args(["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]);
+        #[cfg(feature = "tls")]
+        let (launch, encrypted) = match self.tls {
+            false => (launch, None),
+            true => {
+                let encrypted = Encrypted { port: ports[1].number(), certificates: Certificates::generate()? };
+                (encrypted.launch(launch, folder.path())?, Some(encrypted))
+            }
+        };
+        let launch = launch.args(self.arguments);
         let plan = Plan {
             name: Kind::Redis.name().into(),
             folder,
@@ -113,7 +169,31 @@ impl RedisOptions {
         };
         let address = Address::local("redis", None, [port], "");
         let (origin, version) = (programs.origin.clone(), programs.version.clone());
-        Ok(Broker::ours(Kind::Redis, origin, version, address, vec![Node::new(plan)?], Routes::Any, self.limit))
+        let nodes = vec![Node::new(plan)?];
+        Ok(Redis {
+            broker: Broker::ours(Kind::Redis, origin, version, address, nodes, Routes::Any, self.limit),
+            #[cfg(feature = "tls")]
+            encrypted,
+        })
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Encrypted {
+    fn launch(&self, launch: Launch, folder: &std::path::Path) -> Result<Launch, Error> {
+        use crate::tls::{AUTHORITY_FILE, SERVER_FILE};
+
+        self.certificates.write_server_files(folder)?;
+        let path = |file: &str| folder.join(file).display().to_string();
+        let (server, authority) = (path(SERVER_FILE), path(AUTHORITY_FILE));
+        Ok(launch.args(["--tls-port", &self.port.to_string(), "--tls-auth-clients", "optional"]).args([
+            "--tls-cert-file",
+            &server,
+            "--tls-key-file",
+            &server,
+            "--tls-ca-cert-file",
+            &authority,
+        ]))
     }
 }
 
@@ -121,6 +201,6 @@ impl Deref for Redis {
     type Target = Broker;
 
     fn deref(&self) -> &Broker {
-        &self.0
+        &self.broker
     }
 }

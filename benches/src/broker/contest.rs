@@ -1,0 +1,128 @@
+//! [`contest`]: interleaved rounds of two contenders, and the figures they end in.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, ensure};
+
+use super::{
+    Contender, Errand,
+    cost::{Cost, Mark},
+};
+use crate::report::Row;
+
+/// The variable that says how many rounds of each side count; 5 unless it is set.
+const ROUNDS: &str = "BENCH_ROUNDS";
+/// How long a round's publishing should take, and what it may put on the disk.
+const ROUND: Duration = Duration::from_secs(5);
+const MOST_BYTES: usize = 400 << 20;
+/// What an event weighs beside its payload, roughly.
+const ENVELOPE_BYTES: usize = 250;
+/// Messages of the rounds that come before, to warm up and to find out how many make a round.
+const TRIAL: u64 = 100_000;
+/// Nothing takes longer unless it hangs.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// What one round took.
+struct Round {
+    publish: Cost,
+    consume: Cost,
+}
+
+/// Both sides of one round.
+struct Pair {
+    ours: Round,
+    raw: Round,
+}
+
+/// Has both sides do the same on the broker of this name, for each size of payload; a row for publishing and one for
+/// consuming.
+///
+/// # Errors
+/// If a broker fails, or a message is missing or came twice.
+pub(crate) async fn contest(
+    broker: &str,
+    partitions: u32,
+    ours: &dyn Contender,
+    raw: &dyn Contender,
+) -> anyhow::Result<Vec<Row>> {
+    let rounds = std::env::var(ROUNDS).map_or(Ok(5), |given| given.parse()).context(ROUNDS)?;
+    let mut rows = Vec::new();
+    for payload_bytes in [1_024, 100] {
+        let name = |round: &str| format!("{broker}-{payload_bytes}-{round}-{:08x}", fastrand::u32(..));
+        let errand = |round: &str, messages| Arc::new(Errand::new(&name(round), partitions, messages, payload_bytes));
+        let run = |side, errand: Arc<Errand>| async move {
+            let round = round(side, &errand).await?;
+            raw.clean(&errand).await.context("cleaning up")?;
+            anyhow::Ok(round)
+        };
+        run(ours, errand("trial-ours", TRIAL)).await?;
+        let trial = run(raw, errand("trial-raw", TRIAL)).await?;
+        let by_time = (trial.publish.per_second(TRIAL) * ROUND.as_secs_f64()) as u64;
+        let messages = by_time.clamp(TRIAL, (MOST_BYTES / (payload_bytes + ENVELOPE_BYTES)) as u64);
+        let mut pairs = Vec::new();
+        for round in 0..rounds {
+            let (of_ours, of_raw) = (errand("ours", messages), errand("raw", messages));
+            // By turns, so that what a round leaves behind does not always fall to the same side.
+            let pair = if round % 2 == 0 {
+                let ours = run(ours, of_ours).await?;
+                Pair { ours, raw: run(raw, of_raw).await? }
+            } else {
+                let raw = run(raw, of_raw).await?;
+                Pair { ours: run(ours, of_ours).await?, raw }
+            };
+            eprintln!("{broker}, {payload_bytes} bytes, round {} of {rounds}: {}", round + 1, pair.summary(messages));
+            pairs.push(pair);
+        }
+        for (what, cost) in [("publish", (|round| round.publish) as fn(&Round) -> Cost), ("consume", |r| r.consume)] {
+            rows.push(row(format!("{broker}/{what}/{payload_bytes}"), messages, &pairs, cost));
+        }
+    }
+    Ok(rows)
+}
+
+/// One round of one side.
+async fn round(side: &dyn Contender, errand: &Arc<Errand>) -> anyhow::Result<Round> {
+    side.subscribe(errand).await.context("subscribing")?;
+    let begin = Mark::now();
+    tokio::time::timeout(LIMIT, side.publish(errand)).await.context("publishing hangs")??;
+    let publish = Mark::now().since(begin);
+    tokio::time::timeout(LIMIT, side.consume(errand))
+        .await
+        .with_context(|| format!("{} of {} messages arrived", errand.arrivals.count(), errand.messages))??;
+    let consume = errand.arrivals.verdict()?;
+    let unsettled = side.unsettled(errand).await.context("asking for the group's progress")?;
+    ensure!(unsettled == 0, "{unsettled} messages were not settled");
+    Ok(Round { publish, consume })
+}
+
+impl Pair {
+    fn summary(&self, messages: u64) -> String {
+        let rate = |cost: Cost| format!("{:.0}k/s", cost.per_second(messages) / 1e3);
+        let of = |round: &Round| format!("{} and {}", rate(round.publish), rate(round.consume));
+        format!("{messages} messages, published and consumed: ours {}, raw {}", of(&self.ours), of(&self.raw))
+    }
+}
+
+fn row(bench: String, messages: u64, pairs: &[Pair], cost: fn(&Round) -> Cost) -> Row {
+    let over = |figure: &dyn Fn(&Pair) -> f64| -> Vec<f64> {
+        let mut figures: Vec<f64> = pairs.iter().map(figure).collect();
+        figures.sort_by(f64::total_cmp);
+        figures
+    };
+    let median = |figures: &[f64]| figures.get(figures.len() / 2).copied().unwrap_or_default();
+    let ours = |pair: &Pair| cost(&pair.ours);
+    let raw = |pair: &Pair| cost(&pair.raw);
+    let ratios = over(&|pair| ours(pair).per_second(messages) / raw(pair).per_second(messages));
+    let added = over(&|pair| ours(pair).cpu_nanos_per_message(messages) - raw(pair).cpu_nanos_per_message(messages));
+    let figures = vec![
+        ("ours_per_second", median(&over(&|pair| ours(pair).per_second(messages)))),
+        ("raw_per_second", median(&over(&|pair| raw(pair).per_second(messages)))),
+        ("ratio_to_raw", median(&ratios)),
+        ("ratio_lowest", ratios.first().copied().unwrap_or_default()),
+        ("ratio_highest", ratios.last().copied().unwrap_or_default()),
+        ("raw_cpu_ns", median(&over(&|pair| raw(pair).cpu_nanos_per_message(messages)))),
+        ("added_cpu_ns", median(&added)),
+    ];
+    let bar = if bench.ends_with("/100") { "added ≤ 300 ns" } else { "ratio ≥ 0.95" };
+    Row { bench, figures, bar: bar.to_owned() }
+}

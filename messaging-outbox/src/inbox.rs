@@ -1,0 +1,139 @@
+//! [`Tx`] as a handler's resource: the inbox. What a group has handled stands there by (group, source, event id), written
+//! in the transaction of its effects; what comes again is settled without running the handler.
+
+use messaging::{
+    Begun, Delivery, Ending, Error, FailureKind, Finished, FromRef, HandlerError, Name, Resource, ResourceContext,
+    replayed_letter,
+};
+
+use crate::{
+    database::{self, Ended, Sql},
+    outbox::Outbox,
+    tx::Tx,
+};
+
+/// What makes a message the same as another one for a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    group: Name,
+    source: String,
+    id: String,
+    /// The group is given a dead letter once more.
+    replay: bool,
+}
+
+impl Identity {
+    fn of(delivery: &Delivery, group: &Name) -> Result<Self, HandlerError> {
+        let message = &delivery.message;
+        let letter = replayed_letter(message);
+        let (source, id) = match (&message.envelope, letter) {
+            (Some(envelope), _) => (envelope.source.to_string(), envelope.id.to_string()),
+            // One dead letter is replayed with effect once.
+            (None, Some(letter)) => (format!("letter:{}", message.topic), letter.to_owned()),
+            (None, None) => {
+                return Err(HandlerError::permanent(format!(
+                    "a message on topic {:?} without an envelope has nothing to be recognised by: a handler with `Tx` \
+                     needs events with source and id",
+                    message.topic
+                )));
+            }
+        };
+        if source.contains('\0') || id.contains('\0') {
+            return Err(HandlerError::permanent("the event's source or id holds the character U+0000"));
+        }
+        Ok(Self { group: group.clone(), source, id, replay: letter.is_some() })
+    }
+
+    fn arguments(&self) -> Vec<database::Argument> {
+        vec![self.group.as_str().into(), self.source.as_str().into(), self.id.as_str().into()]
+    }
+}
+
+impl<S> Resource<S> for Tx
+where
+    S: Sync + 'static,
+    Outbox: FromRef<S>,
+{
+    /// Begins the transaction and records the delivery in it. Another owner that has it open makes this one wait, for the
+    /// lock timeout at most.
+    async fn begin(context: ResourceContext<'_, S>) -> Result<Begun<Self>, HandlerError> {
+        let identity = Identity::of(context.delivery, context.group)?;
+        let outbox = Outbox::from_ref(context.state);
+        begin(outbox, identity).await
+    }
+
+    async fn finish(self, ending: Ending) -> Finished {
+        finish(self, ending).await
+    }
+
+    /// A database that is locked or away says nothing about the message.
+    fn classify(error: HandlerError) -> HandlerError {
+        if error.kind() == FailureKind::Transient && database::is_passing(error.source()) {
+            HandlerError::infrastructure(error.into_source())
+        } else {
+            error
+        }
+    }
+}
+
+async fn begin(outbox: Outbox, identity: Identity) -> Result<Begun<Tx>, HandlerError> {
+    // A replay takes over the record of its dead letter; nothing takes over that of a handled one.
+    static RECORD: Sql = Sql::new(
+        "INSERT INTO messaging_inbox AS i (consumer_group, source, event_id, outcome, recorded_at) \
+         VALUES ($1, $2, $3, 0, {now}) \
+         ON CONFLICT (consumer_group, source, event_id) \
+         DO UPDATE SET outcome = 0, recorded_at = excluded.recorded_at WHERE i.outcome = 1 AND $4 = 1 \
+         RETURNING outcome",
+    );
+    let mut tx = outbox.begin().await.map_err(HandlerError::infrastructure)?;
+    let mut arguments = identity.arguments();
+    arguments.push(i64::from(identity.replay).into());
+    let deadline = outbox.inner.settings.begin_deadline;
+    let recorded = match tokio::time::timeout(deadline, tx.connection().run(&RECORD, arguments)).await {
+        Ok(Ok(records)) => !records.is_empty(),
+        Ok(Err(error)) => return Err(infrastructure(database::failed("recording the delivery", error))),
+        Err(_) => return Err(infrastructure(database::timed_out(deadline))),
+    };
+    if recorded {
+        tx.identity = Some(identity);
+        return Ok(Begun::Run(tx));
+    }
+    // What cannot be rolled back now is when the connection ends; nothing was written.
+    let _ = tx.rollback().await;
+    Ok(Begun::Duplicate)
+}
+
+async fn finish(mut tx: Tx, ending: Ending) -> Finished {
+    static DEAD_LETTERED: Sql =
+        Sql::new("UPDATE messaging_inbox SET outcome = 1 WHERE consumer_group = $1 AND source = $2 AND event_id = $3");
+    match ending {
+        Ending::Handled => {}
+        Ending::Failed => {
+            let rolled_back = tx.rollback().await.err().map(infrastructure);
+            return Finished::RolledBack(rolled_back.unwrap_or_else(|| HandlerError::transient("rolled back")));
+        }
+        Ending::Dead => {
+            tx.forget_recorded();
+            let arguments = tx.identity.as_ref().map(Identity::arguments).unwrap_or_default();
+            let deadline = tx.outbox.inner.settings.commit_deadline;
+            match tokio::time::timeout(deadline, tx.connection().run(&DEAD_LETTERED, arguments)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    let error = database::failed("recording the dead letter", error);
+                    return Finished::RolledBack(infrastructure(error));
+                }
+                Err(_) => return Finished::RolledBack(infrastructure(database::timed_out(deadline))),
+            }
+        }
+    }
+    match tx.end().await {
+        Ok(()) => Finished::Committed,
+        Err(Ended::Unknown(error)) => Finished::Unknown(infrastructure(error)),
+        Err(Ended::RolledBack(error)) if error.is_transient() => Finished::RolledBack(infrastructure(error)),
+        Err(Ended::RolledBack(error)) => Finished::RolledBack(HandlerError::transient(error)),
+    }
+}
+
+fn infrastructure(error: Error) -> HandlerError {
+    HandlerError::infrastructure(error)
+}

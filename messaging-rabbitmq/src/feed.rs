@@ -1,0 +1,114 @@
+//! What happens on one partition's channel: it is opened and consumed, its deliveries come in batches, and it is closed in
+//! a way that loses no acknowledgement.
+
+use std::{
+    future::ready,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures::{Stream, StreamExt as _};
+use lapin::{
+    Channel,
+    message::Delivery,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    types::{FieldTable, ShortString},
+};
+use messaging::Error;
+
+use crate::{link::Link, partitions::Place};
+
+/// Messages of one partition that are taken in at once.
+const MOST: usize = 256;
+
+/// Opens a channel and consumes a partition's queue on it.
+pub(crate) async fn consume(link: &Link, place: &Place) -> Result<(Channel, Quiet), Error> {
+    let channel = link.channel().await?;
+    let what = format!("consuming {}", place.queue);
+    link.answer(&what, channel.basic_qos(place.prefetch, BasicQosOptions::default())).await?;
+    let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
+    let consuming = channel.basic_consume(place.queue.clone(), tag, options, FieldTable::default());
+    let consumer = link.answer(&what, consuming).await?;
+    Ok((channel, Quiet(consumer)))
+}
+
+/// Closes a channel; whoever is next in line for its queue gets what was not acknowledged.
+///
+/// The broker hands acknowledgements to a quorum queue by 32 at a time, and forgets those that wait for their turn when
+/// the channel closes. If there were any, the queue itself has to answer twice first: after the first answer, everything
+/// before it is done and the rest is sent; after the second the broker's channel has seen that. A second consumer in line
+/// that goes again is a question of this kind, and is never handed anything: the first one, which has messages, stays in
+/// front of it.
+pub(crate) async fn close(link: &Link, channel: &Channel, settled: Option<ShortString>) {
+    if let Some(queue) = settled
+        && let Err(error) = catch_up(link, channel, queue.clone()).await
+    {
+        tracing::warn!(%queue, error = %error.duplicate(), "some of what was settled last may come again");
+    }
+    // If it does not answer, the connection is about to be lost, and the channel with it.
+    let _ = link.answer("closing a channel", channel.close(200, "OK".into())).await;
+}
+
+async fn catch_up(link: &Link, channel: &Channel, queue: ShortString) -> Result<(), Error> {
+    let what = format!("settling {queue}");
+    let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
+    let consuming = channel.basic_consume(queue, tag, options, FieldTable::default());
+    let second = Quiet(link.answer(&what, consuming).await?);
+    link.answer(&what, channel.basic_cancel(second.0.tag(), BasicCancelOptions::default())).await
+}
+
+/// A consumer that does not cancel itself when it is dropped: its channel is closed instead.
+pub(crate) struct Quiet(pub(crate) lapin::Consumer);
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // The client cancels only consumers that are read as a stream.
+        self.0.set_delegate(|_| ready(()));
+    }
+}
+
+/// The deliveries of one partition, in batches.
+pub(crate) struct Deliveries {
+    pub(crate) slot: usize,
+    pub(crate) generation: u64,
+    /// `None` once it has ended.
+    pub(crate) consumer: Option<Quiet>,
+}
+
+pub(crate) struct Taken {
+    pub(crate) slot: usize,
+    pub(crate) generation: u64,
+    pub(crate) deliveries: Vec<Delivery>,
+    /// The stream has ended, perhaps for a reason.
+    pub(crate) ended: Option<Option<lapin::Error>>,
+}
+
+impl Stream for Deliveries {
+    type Item = Taken;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Taken>> {
+        let (slot, generation) = (self.slot, self.generation);
+        let Some(Quiet(consumer)) = &mut self.consumer else { return Poll::Ready(None) };
+        let mut deliveries = Vec::new();
+        let ended = loop {
+            match consumer.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(delivery))) => {
+                    deliveries.push(delivery);
+                    if deliveries.len() < MOST {
+                        continue;
+                    }
+                    break None;
+                }
+                Poll::Ready(Some(Err(error))) => break Some(Some(error)),
+                Poll::Ready(None) => break Some(None),
+                Poll::Pending if deliveries.is_empty() => return Poll::Pending,
+                Poll::Pending => break None,
+            }
+        };
+        if ended.is_some() {
+            // What came before the end comes again.
+            self.consumer = None;
+        }
+        Poll::Ready(Some(Taken { slot, generation, deliveries, ended }))
+    }
+}
