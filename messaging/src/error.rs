@@ -150,13 +150,13 @@ impl HandlerError {
     /// What the handler reported.
     #[must_use]
     pub fn source(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
-        &*self.source
+        &*self.0.source
     }
 
     /// What the handler reported, to be treated differently.
     #[must_use]
     pub fn into_source(self) -> BoxError {
-        self.source
+        self.0.source
     }
 
     /// The error and its chain of causes in one line, as it stands in dead letters.
