@@ -23,6 +23,9 @@ enum Name {
     /// Publishing and consuming on Kafka, against raw `rdkafka`.
     #[cfg(feature = "kafka")]
     Kafka,
+    /// Publishing and consuming on RabbitMQ, against raw `lapin`.
+    #[cfg(feature = "rabbitmq")]
+    Rabbitmq,
     /// Publishing and consuming on Redis, against the raw `redis` client.
     #[cfg(feature = "redis")]
     Redis,
@@ -50,6 +53,10 @@ fn main() -> anyhow::Result<()> {
         #[cfg(feature = "kafka")]
         if is(Name::Kafka) {
             tokio::runtime::Runtime::new()?.block_on(benches::broker::kafka::run())?;
+        }
+        #[cfg(feature = "rabbitmq")]
+        if is(Name::Rabbitmq) {
+            tokio::runtime::Runtime::new()?.block_on(benches::broker::rabbitmq::run())?;
         }
         #[cfg(feature = "redis")]
         if is(Name::Redis) {

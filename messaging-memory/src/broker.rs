@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use messaging::{
     Address, Admin, Backend, Broker, Capabilities, Clock, Consumer, Error, EventData, Messaging, MessagingOptions,
-    NotSettled, PendingWork, Publisher, PublisherOptions, Receipt, Subscription,
+    Name, NotSettled, PendingWork, Publisher, PublisherOptions, Receipt, Subscription,
 };
 
 use crate::{
@@ -158,6 +158,10 @@ impl Broker for Connection {
         Arc::new(self.0.clock)
     }
 
+    fn log(&self, _: &str) -> Option<Name> {
+        Some(self.0.log.clone())
+    }
+
     fn pending(&self) -> Option<Arc<dyn PendingWork>> {
         Some(self.0.clone())
     }
@@ -196,6 +200,10 @@ impl Broker for MemoryBroker {
 
     fn clock(&self) -> Arc<dyn Clock> {
         self.messaging.broker().clock()
+    }
+
+    fn log(&self, topic: &str) -> Option<Name> {
+        self.messaging.broker().log(topic)
     }
 
     fn pending(&self) -> Option<Arc<dyn PendingWork>> {

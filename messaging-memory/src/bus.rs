@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use messaging::{Capabilities, Message, Name, PartitionHandle, Start, TokioClock};
+use messaging::{Capabilities, EventId, Message, Name, PartitionHandle, Start, TokioClock};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -22,6 +22,8 @@ pub(crate) struct Bus {
     pub(crate) settings: Settings,
     pub(crate) capabilities: Capabilities,
     pub(crate) clock: TokioClock,
+    /// Tells this bus from every other, those of earlier processes among them.
+    pub(crate) log: Name,
     /// Told whenever nothing is pending any more.
     pub(crate) idle: Notify,
     state: Mutex<State>,
@@ -64,6 +66,7 @@ impl Bus {
             capabilities: settings.capabilities(),
             settings,
             clock: TokioClock::new(),
+            log: Name::from(EventId::generate().to_string()),
             idle: Notify::new(),
             state: Mutex::new(state),
         })

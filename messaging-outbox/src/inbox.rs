@@ -2,8 +2,8 @@
 //! in the transaction of its effects; what comes again is settled without running the handler.
 
 use messaging::{
-    Begun, Delivery, Ending, Error, FailureKind, Finished, FromRef, HandlerError, Name, Resource, ResourceContext,
-    replayed_letter,
+    Begun, Broker, Delivery, Ending, Error, FailureKind, Finished, FromRef, HandlerError, Name, Resource,
+    ResourceContext, replayed_letter,
 };
 
 use crate::{
@@ -23,18 +23,19 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    fn of(delivery: &Delivery, group: &Name) -> Result<Self, HandlerError> {
-        let message = &delivery.message;
-        let letter = replayed_letter(message);
-        let (source, id) = match (&message.envelope, letter) {
-            (Some(envelope), _) => (envelope.source.to_string(), envelope.id.to_string()),
+    fn of(delivery: &Delivery, group: &Name, broker: &dyn Broker) -> Result<Self, HandlerError> {
+        let (message, partition, position) = (&delivery.message, delivery.partition, delivery.position);
+        let (topic, letter) = (&message.topic, replayed_letter(message));
+        let (source, id) = match (&message.envelope, broker.log(topic), letter) {
+            (Some(envelope), _, _) => (envelope.source.to_string(), envelope.id.to_string()),
             // One dead letter is replayed with effect once.
-            (None, Some(letter)) => (format!("letter:{}", message.topic), letter.to_owned()),
-            (None, None) => {
+            (None, Some(log), Some(letter)) => (format!("{log}/{topic}"), format!("letter {letter}")),
+            (None, Some(log), None) => (format!("{log}/{topic}"), format!("{partition}/{position}")),
+            (None, None, _) => {
                 return Err(HandlerError::permanent(format!(
-                    "a message on topic {:?} without an envelope has nothing to be recognised by: a handler with `Tx` \
-                     needs events with source and id",
-                    message.topic
+                    "a message on topic {topic:?} without an envelope has nothing to be recognised by on `{}`: a \
+                     handler with `Tx` needs events with source and id",
+                    broker.name()
                 )));
             }
         };
@@ -57,8 +58,8 @@ where
     /// Begins the transaction and records the delivery in it. Another owner that has it open makes this one wait, for the
     /// lock timeout at most.
     async fn begin(context: ResourceContext<'_, S>) -> Result<Begun<Self>, HandlerError> {
-        let identity = Identity::of(context.delivery, context.group)?;
         let outbox = Outbox::from_ref(context.state);
+        let identity = Identity::of(context.delivery, context.group, &**outbox.messaging().broker())?;
         begin(outbox, identity).await
     }
 

@@ -15,7 +15,7 @@ use messaging::{BootClock, Clock as _, Error, Tick};
 use crate::{
     announcement::Announcement,
     consumer::{Leave, News},
-    error::{unavailable, while_doing},
+    error::{is_missing, unavailable, while_doing},
     joined::{Joined, ping},
     membership::INTERVAL,
     partitions::{Event, Partitions, Place},
@@ -244,7 +244,9 @@ impl<'a> Connected<'a> {
             Event::Failed { slot, error } => {
                 let Place { queue, .. } = &self.session.places[slot];
                 tracing::warn!(%queue, error = %error.duplicate(), "a partition cannot be consumed; trying again");
-                (!self.joined.link.connection.status().connected()).then_some(error)
+                // Somebody has deleted its queue: everything is declared anew with a new connection.
+                let gone = is_missing(&error) || !self.joined.link.connection.status().connected();
+                gone.then_some(error)
             }
             Event::Closed => {
                 self.replan = true;

@@ -29,6 +29,12 @@ pub(crate) fn reply_code(error: &lapin::Error) -> Option<u16> {
     }
 }
 
+/// Whether something that was asked for is not there.
+pub(crate) fn is_missing(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    source.and_then(reply_code) == Some(NOT_FOUND)
+}
+
 /// What the broker wrote beside its code.
 pub(crate) fn reply_text(error: &lapin::Error) -> Option<&str> {
     match error.kind() {

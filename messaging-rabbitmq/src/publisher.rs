@@ -6,6 +6,7 @@
 
 mod driver;
 mod outstanding;
+mod topic;
 
 use std::{
     sync::Arc,

@@ -127,6 +127,7 @@ impl Broker for RedisBroker {
     }
 
     async fn publisher(&self, options: PublisherOptions) -> Result<Arc<dyn Publisher>, Error> {
+        rights::check_publishing(&self.link).await?;
         for subscription in &options.declare {
             subscription.check(NAME, &self.capabilities)?;
             for topic in &subscription.topics {

@@ -85,11 +85,17 @@ pub(crate) fn parse_position(id: &[u8]) -> Option<Position> {
 /// An entry's id as Redis writes it, with both parts.
 pub(crate) fn id(position: Position) -> String {
     let mut text = String::with_capacity(24);
+    write_id(position, &mut text);
+    text
+}
+
+/// Writes an entry's id over what is in `text`.
+pub(crate) fn write_id(position: Position, text: &mut String) {
+    text.clear();
     let mut buffer = itoa::Buffer::new();
     text.push_str(buffer.format(position.major));
     text.push('-');
     text.push_str(buffer.format(position.minor));
-    text
 }
 
 /// The position right after this one.

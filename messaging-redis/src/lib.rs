@@ -9,7 +9,9 @@
 //! let messaging = configure_messaging(&config, vec![Box::new(messaging_redis::RedisBackend)]).await?;
 //! # Ok(()) }
 //! ```
-#![doc = include_str!("../docs/redis.md")]
+//!
+//! Read on in `keeper`, which owns partitions, `reader`, which fetches from them, and `publisher`; [`RedisConfig`] lists
+//! the options, and `docs/redis.md` in the repository says what lies where in Redis and what is relied on.
 #![warn(missing_docs)]
 
 mod admin;

@@ -9,7 +9,7 @@
 //!
 //! - to publish, and for topics: `+xadd +multi +exec +wait +xinfo +xrange +xrevrange +xpending +xtrim +xlen +set
 //!   +hsetnx +hgetall +evalsha +script|load +info +client|id +time`
-//! - to consume, also: `+xreadgroup +xack +xautoclaim +xgroup|create +xgroup|setid +hget +hmget +hset +hdel +del
+//! - to consume, also: `+xreadgroup +xack +xautoclaim +xgroup|create +xgroup|setid +hget +hmget +hset +hdel
 //!   +client|kill +client|unblock`
 
 use messaging::{Error, ErrorKind};
@@ -49,6 +49,16 @@ pub(crate) const CONSUMING: &[&[&str]] = &[
     &["CLIENT", "UNBLOCK", "?"],
 ];
 
+/// Tries what a publisher needs, before it is known which topics it will publish to.
+///
+/// # Errors
+/// [`ErrorKind::Config`], naming the commands that the user may not run.
+pub(crate) async fn check_publishing(link: &SharedLink) -> Result<(), Error> {
+    let nowhere = Keys { stream: "{}", group: "", members: "{}" };
+    // Whether it may use the keys shows with the first message.
+    try_all(link, PUBLISHING, &nowhere, |details| details.contains("to run the")).await
+}
+
 /// The keys that the commands are tried on.
 pub(crate) struct Keys<'a> {
     pub(crate) stream: &'a str,
@@ -71,6 +81,15 @@ impl Keys<'_> {
 /// # Errors
 /// [`ErrorKind::Config`], naming what the user may not do.
 pub(crate) async fn check(link: &SharedLink, commands: &[&[&str]], keys: &Keys<'_>) -> Result<(), Error> {
+    try_all(link, commands, keys, |_| true).await
+}
+
+async fn try_all(
+    link: &SharedLink,
+    commands: &[&[&str]],
+    keys: &Keys<'_>,
+    counts: impl Fn(&str) -> bool,
+) -> Result<(), Error> {
     let mut pipe = Pipeline::with_capacity(commands.len());
     for command in commands {
         pipe.add_command(trial(command, keys));
@@ -84,6 +103,7 @@ pub(crate) async fn check(link: &SharedLink, commands: &[&[&str]], keys: &Keys<'
             missing.push(error.details().unwrap_or("a command").to_owned());
         }
     }
+    missing.retain(|details| counts(details));
     if missing.is_empty() {
         return Ok(());
     }

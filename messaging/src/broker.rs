@@ -47,6 +47,13 @@ pub trait Broker: Send + Sync + 'static {
         Arc::new(BootClock)
     }
 
+    /// Names the log of a topic in this life of it: (this name, topic, partition, position) is one message and never
+    /// another, also once the topic was deleted and made anew. `None` where positions identify nothing; then a message
+    /// without an envelope cannot be recognised when it comes again.
+    fn log(&self, _topic: &str) -> Option<Name> {
+        None
+    }
+
     /// Work inside this process that [`Messaging::settled`](crate::Messaging::settled) waits for, if the backend knows.
     fn pending(&self) -> Option<Arc<dyn PendingWork>> {
         None

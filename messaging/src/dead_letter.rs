@@ -44,6 +44,14 @@ pub fn replayed_letter(message: &Message) -> Option<&str> {
     message.headers.get_str(REPLAY)
 }
 
+/// The message as a replay of a letter that is kept somewhere else, for all groups of its own topic: one that recorded it
+/// as dead handles it once more, one that has handled it does not.
+#[must_use]
+pub fn mark_replay(mut message: Message, letter: &str) -> Message {
+    message.headers = DeadLetter::original_headers(&message).with(REPLAY, letter);
+    message
+}
+
 /// What happened to a dead-lettered message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

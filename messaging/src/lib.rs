@@ -42,7 +42,7 @@ pub use codec::{Codec, Codecs, JSON};
 pub use config::{Address, MESSAGING_BROKER, MESSAGING_URL, MessagingConfig, Options};
 pub use connection::{Backend, Messaging, MessagingOptions, configure_messaging};
 pub use consumer::{Consumer, DeadLetterSink, Intake, PartitionHandle, Settlement};
-pub use dead_letter::{DeadLetter, Shape, dead_letter_topic, replay_topic, replayed_letter};
+pub use dead_letter::{DeadLetter, Shape, dead_letter_topic, mark_replay, replay_topic, replayed_letter};
 pub use delivery::{Delivery, Fence, Position};
 pub use envelope::{Envelope, EventId, Timestamp};
 pub use error::{BoxError, Error, ErrorKind, FailureKind, HandlerError};

@@ -4,7 +4,7 @@ use crate::cargo::{cargo, succeeds};
 
 /// Benchmarks that need a broker or a database. Each is a feature of the benchmarks' program, so that the others stay
 /// without its client.
-const BROKERS: [&str; 3] = ["kafka", "redis", "outbox"];
+const BROKERS: [&str; 4] = ["kafka", "rabbitmq", "redis", "outbox"];
 const ALL: &str = "all";
 
 /// Which benchmarks to run.

@@ -57,6 +57,9 @@ impl fmt::Debug for Pool {
     }
 }
 
+/// Connections that a relay has beside those of the pool.
+const RELAY_CONNECTIONS: u32 = 4;
+
 /// How long the database may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadlines {
@@ -91,6 +94,30 @@ impl Database {
             deadlines.lock.as_millis(),
         );
         Self { pool, writer: Arc::new(Semaphore::new(1)), deadlines, begin: begin.into() }
+    }
+
+    /// The same database by a few connections of its own, which are made when they are needed. A database in memory is
+    /// there for its pool alone.
+    pub(crate) fn for_relay(&self) -> Self {
+        let pool = match &self.pool {
+            #[cfg(feature = "postgres")]
+            Pool::Postgres(pool) => {
+                let options = sqlx::postgres::PgPoolOptions::new().max_connections(RELAY_CONNECTIONS);
+                Pool::Postgres(options.connect_lazy_with(pool.connect_options().as_ref().clone()))
+            }
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite(pool) => {
+                let options = pool.connect_options().as_ref().clone();
+                let file = options.get_filename().as_os_str().to_string_lossy();
+                // The second is what sqlx makes of the first.
+                if file.contains(":memory:") || file.contains("sqlx-in-memory") {
+                    return self.clone();
+                }
+                let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(RELAY_CONNECTIONS);
+                Pool::Sqlite(pool.connect_lazy_with(options.clone()))
+            }
+        };
+        Self { pool, ..self.clone() }
     }
 
     /// The rows that a statement answers.

@@ -18,7 +18,7 @@ const COUNTED: i64 = 100_000;
 pub(crate) async fn run(common: Arc<Common>, shard: Arc<Shard>) {
     let mut rounds = tokio::time::interval(common.settings.housekeeping);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let database = &common.outbox.inner.database;
+    let database = &common.database;
     loop {
         tokio::select! {
             () = shard.stop.cancelled() => break,
@@ -48,7 +48,7 @@ async fn measure(common: &Common) -> Result<(), Error> {
         "SELECT CAST(MAX({now} - (SELECT o.created_at FROM messaging_outbox o WHERE o.shard = s.shard \
          ORDER BY o.id LIMIT 1)) AS BIGINT) FROM messaging_outbox_shards s WHERE s.shard >= 0",
     );
-    let (database, meter) = (&common.outbox.inner.database, &common.meter);
+    let (database, meter) = (&common.database, &common.meter);
     for (sql, gauge) in [(&PENDING, &meter.pending), (&DELAYED, &meter.delayed), (&DEAD, &meter.dead_rows)] {
         gauge.set(number(&database.read(sql, vec![COUNTED.into()]).await?)? as f64);
     }
@@ -64,7 +64,7 @@ async fn clean(common: &Common, shard: &Shard) -> Result<(), Error> {
          WHERE recorded_at < {now} - $1 ORDER BY recorded_at LIMIT $2) RETURNING 1",
     );
     static GONE: Sql = Sql::new("DELETE FROM messaging_outbox_relays WHERE expires_at < {now} - $1");
-    let database: &Database = &common.outbox.inner.database;
+    let database: &Database = &common.database;
     let micros = |time: std::time::Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4);
     let window = micros(common.settings.inbox_window);
     for _ in 0..BATCHES {

@@ -25,7 +25,12 @@ use self::{
     leases::{HOUSEKEEPING, Lease, Member},
     shard::{Shard, Worker},
 };
-use crate::{database::Sql, outbox::Outbox, settings::RelaySettings, telemetry::RelayMeter};
+use crate::{
+    database::{Database, Sql},
+    outbox::Outbox,
+    settings::RelaySettings,
+    telemetry::RelayMeter,
+};
 
 /// How long closing the publisher may take, once nothing is unconfirmed any more.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
@@ -33,6 +38,8 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// What all shards of a relay share.
 pub(crate) struct Common {
     pub(crate) outbox: Outbox,
+    /// Connections of the relay's own: busy handlers keep no lease from being renewed.
+    pub(crate) database: Database,
     pub(crate) settings: RelaySettings,
     pub(crate) member: Member,
     /// A publisher of the relay's own: its deadline is shorter than a lease.
@@ -92,7 +99,8 @@ pub(crate) async fn start(outbox: Outbox, settings: RelaySettings) -> Result<Rel
     let member =
         Member { name: EventId::generate().to_string().into(), lease: settings.lease, valid_for: settings.valid_for() };
     let meter = RelayMeter::new();
-    let common = Arc::new(Common { outbox, settings, member, way, until_settled, meter });
+    let database = outbox.inner.database.for_relay();
+    let common = Arc::new(Common { outbox, database, settings, member, way, until_settled, meter });
     let stop = CancellationToken::new();
     let sharing = Sharing { common, running: HashMap::new(), stop: stop.clone() };
     Ok(Relay { stop, task: tokio::spawn(sharing.run()), publisher })
@@ -151,7 +159,7 @@ impl Sharing {
 
     /// Renews the leases, takes what is free and gives back what is too much.
     async fn renew(&mut self) -> Result<(), Error> {
-        let (common, database) = (self.common.clone(), self.common.outbox.inner.database.clone());
+        let (common, database) = (self.common.clone(), self.common.database.clone());
         let renewal = common.member.renew(&database).await?;
         self.running.retain(|shard, running| {
             let kept = renewal.kept.contains(&(*shard, running.shard.lease.epoch));
@@ -214,7 +222,7 @@ impl Sharing {
         if shards.is_empty() {
             return Ok(false);
         }
-        let database = &self.common.outbox.inner.database;
+        let database = &self.common.database;
         let news = database.read(&NEWS, vec![shards.into(), seen.into()]).await?;
         for record in &news {
             let read = |column| record.get::<i64>(column).map_err(|error| crate::database::failed("polling", error));
@@ -244,8 +252,8 @@ impl Sharing {
                 tracing::warn!(%error, "the relay's leases could not be renewed");
             }
         }
-        let Common { member, outbox, .. } = &*self.common;
-        if let Err(error) = member.leave(&outbox.inner.database).await {
+        let Common { member, database, .. } = &*self.common;
+        if let Err(error) = member.leave(database).await {
             tracing::warn!(%error, "the relay could not leave: the others wait until it expires");
         }
     }

@@ -24,6 +24,9 @@ use crate::settings::OnDead;
 
 /// The shortest and the longest pause between two looks for rows whose transactions committed late.
 const RESCAN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// What the relay has unconfirmed at once, over all its shards: less than its publisher takes without making anything
+/// wait, since what waits there is sent later than the lease was looked at.
+const OUT: (usize, usize) = (30_000, 30 << 20);
 /// The longest pause of a shard while the broker or the database cannot be reached.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
@@ -96,8 +99,8 @@ impl Worker {
             }
             self.wait().await;
         }
-        let Common { member, outbox, .. } = &*self.common;
-        if let Err(error) = member.release(&outbox.inner.database, &self.shard.lease).await {
+        let Common { member, database, .. } = &*self.common;
+        if let Err(error) = member.release(database, &self.shard.lease).await {
             tracing::warn!(shard = self.shard.lease.shard, %error, "a shard could not be given back: its lease expires");
         }
     }
@@ -137,7 +140,7 @@ impl Worker {
 
     async fn read(&mut self) -> Result<(), Error> {
         let (common, shard) = (self.common.clone(), self.shard.clone());
-        let (database, settings, number) = (&common.outbox.inner.database, &common.settings, shard.lease.shard);
+        let (database, settings, number) = (&common.database, &common.settings, shard.lease.shard);
         let (now, window) = (Instant::now(), &mut self.window);
         window.wake(now);
         if !self.held_known || self.rescan_at.is_some_and(|at| at <= now) {
@@ -199,9 +202,11 @@ impl Worker {
 
     /// Sends batches, as many as may be out while the lease surely lasts.
     fn send(&mut self) {
-        let Common { settings, way, until_settled, .. } = &*self.common;
+        let Common { settings, way, until_settled, outbox, .. } = &*self.common;
+        let share = if *until_settled { OUT.0 } else { outbox.inner.shards as usize * settings.in_flight };
+        let (rows, bytes) = (settings.batch.min(OUT.0 / share).max(1), OUT.1 / share);
         while self.window.is_ready() && self.may_send() {
-            let rows = self.window.batch(if *until_settled { 1 } else { settings.batch });
+            let rows = self.window.batch(rows, bytes);
             let messages = rows.iter().map(|row| row.message.clone()).collect();
             let (way, until_settled) = (way.clone(), *until_settled);
             let mut sending: BoxFuture<Sent> = Box::pin(async move {
@@ -279,7 +284,7 @@ impl Worker {
             }
         }
         if let Some(reason) = reason {
-            rows::count(&self.common.outbox.inner.database, &self.shard.lease, &counted, &reason).await?;
+            rows::count(&self.common.database, &self.shard.lease, &counted, &reason).await?;
         }
         for (row, error) in given_up {
             self.bury(&row, &error.to_string()).await?;
@@ -290,7 +295,7 @@ impl Worker {
     async fn bury(&mut self, row: &Row, reason: &str) -> Result<(), Error> {
         let holds = self.common.settings.on_dead == OnDead::HoldKey;
         let (event, topic) = (row.message.name().unwrap_or_default(), row.message.topic.as_str());
-        match rows::bury(&self.common.outbox.inner.database, &self.shard.lease, row.id, reason, holds).await {
+        match rows::bury(&self.common.database, &self.shard.lease, row.id, reason, holds).await {
             Ok(()) => {
                 tracing::error!(id = row.id, event, topic, reason, holds, "an event of the outbox is dead");
                 self.common.meter.dead.increment(1);
@@ -310,10 +315,13 @@ impl Worker {
         let settings = &self.common.settings;
         let failures = self.window.failed(row).max(row.attempts.saturating_add(1));
         let pause = backoff(settings.backoff, failures, settings.max_backoff);
-        tracing::warn!(
-            id = row.id, topic = %row.message.topic, %error, failures, retry_in_ms = pause.as_millis() as u64,
-            "an event of the outbox was not published"
-        );
+        // Told less and less often: it may go on for long.
+        if failures.is_power_of_two() {
+            tracing::warn!(
+                id = row.id, topic = %row.message.topic, %error, failures, retry_in_ms = pause.as_millis() as u64,
+                "an event of the outbox was not published"
+            );
+        }
         self.window.park(row, Instant::now() + pause);
     }
 
@@ -336,7 +344,7 @@ impl Worker {
         if self.done.is_empty() {
             return Ok(());
         }
-        rows::delete(&self.common.outbox.inner.database, &self.shard.lease, &self.done).await?;
+        rows::delete(&self.common.database, &self.shard.lease, &self.done).await?;
         self.window.deleted(&self.done);
         self.done.clear();
         self.common.outbox.inner.signals.done.notify_waiters();

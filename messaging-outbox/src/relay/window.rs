@@ -128,9 +128,14 @@ impl Window {
         true
     }
 
-    /// Up to so many rows that may go out, no two of one key.
-    pub(crate) fn batch(&mut self, max: usize) -> Vec<Row> {
-        let count = self.ready.len().min(max);
+    /// Up to so many rows that may go out, no two of one key, and not more bytes unless it is a single one.
+    pub(crate) fn batch(&mut self, max: usize, max_bytes: usize) -> Vec<Row> {
+        let mut bytes = 0_usize;
+        let fits = |row: &&Row| {
+            bytes = bytes.saturating_add(row.message.weight());
+            bytes <= max_bytes
+        };
+        let count = self.ready.iter().take(max).take_while(fits).count().max(1).min(self.ready.len());
         self.ready.drain(..count).collect()
     }
 

@@ -11,6 +11,7 @@ use std::{
 use messaging::{DeadLetter, Event, EventId, FailurePolicy, FromRef, HandlerError, Position, Router, Running, State};
 use messaging_memory::MemoryBroker;
 use messaging_outbox::{Outbox, Tx};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
 use crate::given::{Database, Given, OrderCreated, TOPIC, insert_thing, number, on_each_database, order, quick, until};
 
@@ -20,7 +21,8 @@ on_each_database! {
     a_failed_run_leaves_nothing_and_runs_again,
     a_dead_letter_is_recorded_and_its_replay_runs_once,
     a_swallowed_error_loses_no_message,
-    a_message_without_identity_is_refused_for_good,
+    a_message_without_an_envelope_is_known_by_its_place,
+    a_dead_row_of_the_bus_runs_once_more_when_it_is_retried,
     handlers_chain_through_the_outbox,
     fifty_slots_share_one_writer,
 }
@@ -65,7 +67,10 @@ async fn a_repeat_is_settled_without_the_handler(database: Database) {
     let bus = MemoryBroker::new();
     let given = Given::on_bus(database, &bus).await;
     let app = App::new(&given);
+    let recorder: &'static DebuggingRecorder = Box::leak(Box::default());
+    let counting = metrics::set_default_local_recorder(recorder);
     let running = app.run(app.router().on_event("orders.created", keep)).await;
+    drop(counting);
     let id = EventId::generate();
     for _ in 0..5 {
         given.messaging.publish_event(Event::new(order(1, 0)).with_id(id.clone())).await.unwrap();
@@ -73,6 +78,9 @@ async fn a_repeat_is_settled_without_the_handler(database: Database) {
     bus.settled().await.unwrap();
     assert_eq!((app.runs(), given.count("things").await, given.count("messaging_inbox").await), (1, 1, 1));
     assert!(bus.dead_letters("things").is_empty());
+    let metrics = recorder.snapshotter().snapshot().into_vec();
+    let duplicates = metrics.into_iter().find(|(key, ..)| key.key().name() == messaging::telemetry::DUPLICATES);
+    assert_eq!(duplicates.unwrap().3, DebugValue::Counter(4));
     drop(running);
 }
 
@@ -161,20 +169,56 @@ async fn a_swallowed_error_loses_no_message(database: Database) {
     drop(running);
 }
 
-async fn a_message_without_identity_is_refused_for_good(database: Database) {
+async fn a_message_without_an_envelope_is_known_by_its_place(database: Database) {
     let bus = MemoryBroker::new();
     let given = Given::on_bus(database, &bus).await;
     let app = App::new(&given);
-    let handler = async |_: messaging::Json<serde_json::Value>, State(app): State<App>, _: &mut Tx| {
-        app.runs.fetch_add(1, Ordering::SeqCst);
+    let handler = async |_: messaging::Json<serde_json::Value>, State(app): State<App>, _: &mut Tx| match app
+        .runs
+        .fetch_add(1, Ordering::SeqCst)
+    {
+        1 => Err(HandlerError::permanent("broken")),
+        _ => Ok(()),
     };
     let running = app.run(app.router().topic("raw").on_message("raw", handler)).await;
-    given.messaging.publish_raw(messaging::Message::new("raw", "{}")).await.unwrap();
+    for _ in 0..2 {
+        given.messaging.publish_raw(messaging::Message::new("raw", "{}").with_key("1")).await.unwrap();
+    }
     bus.settled().await.unwrap();
-    assert_eq!(app.runs(), 0);
+    assert_eq!((app.runs(), given.count("messaging_inbox").await), (2, 2));
+    // Its dead letter can be replayed with effect once.
     let letters = bus.dead_letters("things");
-    assert_eq!(letters.len(), 1);
+    for _ in 0..2 {
+        let replay = DeadLetter::replay(&letters[0].message, 0, Position::new(0)).unwrap();
+        given.messaging.publish_raw(replay).await.unwrap();
+        bus.settled().await.unwrap();
+    }
+    assert_eq!(app.runs(), 3);
     drop(running);
+}
+
+async fn a_dead_row_of_the_bus_runs_once_more_when_it_is_retried(database: Database) {
+    let bus = MemoryBroker::new();
+    let given = Given::on_bus(database, &bus).await;
+    let app = App::new(&given);
+    let handler = async |event: Event<OrderCreated>, State(app): State<App>, tx: &mut Tx| {
+        insert_thing(tx, event.data.order_id, "kept").await?;
+        match app.runs.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(HandlerError::permanent("broken")),
+            _ => Ok(()),
+        }
+    };
+    let running = app.run(app.router().on_event("orders.created", handler)).await;
+    let relay = given.outbox.start_relay(quick()).await.unwrap();
+    given.record([order(1, 0)]).await;
+    given.until_count("messaging_outbox_dead", 1).await;
+    let dead = given.outbox.dead(10).await.unwrap();
+    assert!(dead[0].reason.contains("broken"), "{}", dead[0].reason);
+    assert!(given.outbox.retry_dead(dead[0].id).await.unwrap());
+    bus.settled().await.unwrap();
+    assert_eq!((app.runs(), given.count("things").await, given.count("messaging_outbox").await), (2, 1, 0));
+    assert_eq!(given.count("messaging_outbox_dead").await, 0);
+    drop((relay, running));
 }
 
 async fn handlers_chain_through_the_outbox(database: Database) {

@@ -4,11 +4,11 @@ use std::{collections::HashSet, time::Duration};
 
 use messaging::{Event, Outcome, Router};
 use messaging_memory::MemoryBroker;
-use messaging_outbox::OnDead;
+use messaging_outbox::{Connection, OnDead, Tx};
 
 use crate::{
     broker::{Answering, stored},
-    given::{Database, Given, OrderCreated, TOPIC, on_each_database, order, quick, record, until},
+    given::{Database, Given, OrderCreated, TOPIC, execute, number, on_each_database, order, quick, record, until},
 };
 
 on_each_database! {
@@ -18,6 +18,7 @@ on_each_database! {
     a_dead_event_holds_its_key_if_asked_to,
     a_broker_that_is_away_costs_no_attempt,
     delayed_events_come_when_they_are_due_in_their_order,
+    writers_of_one_row_publish_in_the_order_of_their_commits,
     what_another_process_records_is_found,
     relays_share_the_shards_and_take_over,
     settled_waits_for_the_outbox,
@@ -133,6 +134,61 @@ async fn delayed_events_come_when_they_are_due_in_their_order(database: Database
     assert_eq!(sequences, [0, 1, 2, 3]);
     assert_eq!(given.count("messaging_outbox_delayed").await, 1);
     drop(relay);
+}
+
+/// With rows that are inserted when they are recorded, 220 of 599 neighbours were out of order.
+async fn writers_of_one_row_publish_in_the_order_of_their_commits(database: Database) {
+    let broker = Answering::new(|_, _| stored());
+    let given = Given::new(database, broker.broker()).await;
+    let relay = given.outbox.start_relay(quick()).await.unwrap();
+    execute(&given.database.pool, "INSERT INTO things VALUES (0, 'locked by all')").await;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..4_u32 {
+        let outbox = given.outbox.clone();
+        writers.spawn(async move {
+            for number in 0..50 {
+                let tag = writer * 1_000 + number;
+                let mut tx = outbox.begin().await.unwrap();
+                // Half of them before they have the lock.
+                if writer % 2 == 0 {
+                    tx.publish(&order(1, tag)).await.unwrap();
+                }
+                run(&mut tx, "UPDATE things SET word = word WHERE id = 0", None).await;
+                run(&mut tx, "INSERT INTO things (id, word) SELECT MAX(id) + 1, $1 FROM things", Some(tag)).await;
+                if writer % 2 == 1 {
+                    tx.publish(&order(1, tag)).await.unwrap();
+                }
+                tx.commit().await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+    until(|| async { broker.stored().len() == 200 }).await;
+    let published: Vec<String> = broker.stored().iter().map(|order| order.sequence.to_string()).collect();
+    let mut committed = Vec::new();
+    for id in 1..=200 {
+        let tag = format!("SELECT CAST(word AS BIGINT) FROM things WHERE id = {id}");
+        committed.push(number(&given.database.pool, tag).await.to_string());
+    }
+    assert_eq!(published, committed);
+    drop(relay);
+}
+
+async fn run(tx: &mut Tx, sql: &'static str, tag: Option<u32>) {
+    let tag = tag.map(|tag| tag.to_string());
+    match tx.connection() {
+        Connection::Postgres(connection) => {
+            let query = sqlx::query(sql);
+            let query = if tag.is_some() { query.bind(tag) } else { query };
+            query.execute(connection).await.unwrap();
+        }
+        Connection::Sqlite(connection) => {
+            let query = sqlx::query(sql);
+            let query = if tag.is_some() { query.bind(tag) } else { query };
+            query.execute(connection).await.unwrap();
+        }
+        _ => unreachable!("there are two kinds"),
+    }
 }
 
 async fn what_another_process_records_is_found(database: Database) {

@@ -15,18 +15,17 @@ use futures::{
 use lapin::{
     Channel, Confirmation, Event,
     options::{BasicPublishOptions, ConfirmSelectOptions},
-    types::ShortString,
 };
-use messaging::{Batch, Error, ErrorKind, Message, Name, Outcome, partition_for_key};
+use messaging::{Batch, Error, ErrorKind, Name, Outcome};
 
 use super::{
     Desk,
     outstanding::{Outstanding, Place},
+    topic::Topic,
 };
 use crate::{
     error::{unavailable, while_doing},
     link::{Link, Links},
-    names,
     topology::Topology,
     wire,
 };
@@ -62,15 +61,6 @@ pub(super) struct Driver {
 struct Open {
     link: Link,
     channel: Channel,
-}
-
-/// A topic that exists in the broker.
-struct Topic {
-    partitions: u32,
-    exchange: ShortString,
-    keys: Vec<ShortString>,
-    /// Where the next message without a key goes.
-    next: u32,
 }
 
 impl Open {
@@ -376,24 +366,6 @@ impl Driver {
         // Answers that never come would fill the channel.
         if self.confirms.len() > self.outstanding.unconfirmed() + self.links.config.confirm_window {
             self.lost(unavailable("the broker has left too many messages unconfirmed"));
-        }
-    }
-}
-
-impl Topic {
-    fn new(name: &str, partitions: u32) -> Result<Self, Error> {
-        let keys = (0..partitions).map(|partition| names::short(partition.to_string())).collect::<Result<_, _>>()?;
-        let next = fastrand::u32(..partitions.max(1));
-        Ok(Self { partitions, exchange: names::topic_exchange(name)?, keys, next })
-    }
-
-    fn partition(&mut self, message: &Message) -> u32 {
-        match &message.key {
-            Some(key) => partition_for_key(key, self.partitions),
-            None => {
-                self.next = (self.next + 1) % self.partitions;
-                self.next
-            }
         }
     }
 }

@@ -10,6 +10,7 @@
 mod given;
 
 mod deaths;
+mod handover;
 mod progress;
 mod publishing;
 #[cfg(feature = "tls")]

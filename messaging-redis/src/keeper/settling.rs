@@ -17,6 +17,7 @@ impl Keeper {
             return Ok(());
         }
         let owned = self.shared.state.lock().owned.clone();
+        let mut id = String::new();
         for chunk in owned.chunks(CHUNK) {
             let mut pipe = Pipeline::with_capacity(chunk.len());
             let mut taken: Vec<(&Arc<Assignment>, Vec<messaging::Position>, usize)> = Vec::new();
@@ -29,7 +30,8 @@ impl Keeper {
                     let cmd = pipe.add_command(scripts::SETTLE.call(&[&assignment.lease, &*assignment.stream]));
                     cmd.arg(&self.shared.id).arg(assignment.epoch).arg(self.shared.group.as_str());
                     for position in ids {
-                        cmd.arg(entry::id(*position));
+                        entry::write_id(*position, &mut id);
+                        cmd.arg(id.as_str());
                     }
                 }
                 let commands = positions.len().div_ceil(IDS);

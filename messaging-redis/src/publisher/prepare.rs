@@ -31,7 +31,9 @@ pub(super) struct Preparer {
 pub(super) struct Prepared {
     pub(super) batch: Batch,
     pub(super) deadline: Instant,
-    pub(super) topics: HashMap<Name, Arc<Topic>>,
+    topics: Vec<Arc<Topic>>,
+    /// Which of the topics each message is for; of those that cannot be sent, anything.
+    topic_of: Vec<u32>,
     /// The partition of each message; of those that cannot be sent, anything.
     pub(super) partitions: Vec<u32>,
     pub(super) chunks: Vec<Chunk>,
@@ -53,21 +55,33 @@ impl Preparer {
     /// The next batch; `None` once the publisher is closed. Messages whose topic cannot be had are answered.
     pub(super) async fn next(&mut self) -> Option<Prepared> {
         let Due { mut batch, deadline } = self.due.recv().await?;
-        let mut topics: HashMap<Name, Arc<Topic>> = HashMap::new();
+        let mut topics: Vec<Arc<Topic>> = Vec::new();
+        let mut known: HashMap<Name, u32> = HashMap::new();
+        // Most follow one for the same topic.
+        let mut which = 0;
+        let mut topic_of = vec![0; batch.len()];
         let mut sendable = Vec::with_capacity(batch.len());
         let mut partitions = vec![0; batch.len()];
         for (index, partition) in partitions.iter_mut().enumerate() {
-            let message = batch.message(index).clone();
-            let topic = match topics.get(&message.topic) {
-                Some(topic) => topic,
-                None => match self.topic(&message.topic, deadline).await {
-                    Ok(topic) => topics.entry(message.topic.clone()).insert(topic).into_mut(),
-                    Err(error) => {
-                        batch.complete(index, Outcome::Rejected(error));
-                        continue;
-                    }
-                },
-            };
+            let message = batch.message(index);
+            if topics.get(which as usize).is_none_or(|topic| topic.name != message.topic) {
+                let name = message.topic.clone();
+                which = match known.get(&name) {
+                    Some(which) => *which,
+                    None => match self.topic(&name, deadline).await {
+                        Ok(topic) => {
+                            topics.push(topic);
+                            *known.entry(name).insert(topics.len() as u32 - 1).into_mut()
+                        }
+                        Err(error) => {
+                            batch.complete(index, Outcome::Rejected(error));
+                            continue;
+                        }
+                    },
+                };
+            }
+            let (topic, message) = (&topics[which as usize], batch.message(index));
+            topic_of[index] = which;
             *partition = match &message.key {
                 Some(key) => partition_for_key(key, topic.partitions()),
                 None => {
@@ -77,7 +91,7 @@ impl Preparer {
             };
             sendable.push(index);
         }
-        let mut prepared = Prepared { batch, deadline, topics, partitions, chunks: Vec::new() };
+        let mut prepared = Prepared { batch, deadline, topics, topic_of, partitions, chunks: Vec::new() };
         prepared.chunks = prepared.chunks_of(&sendable);
         Some(prepared)
     }
@@ -111,7 +125,7 @@ impl Prepared {
         let mut bytes = usize::MAX;
         for &index in indices {
             let message = self.batch.message(index);
-            let Some(cmd) = self.command(index, message) else { continue };
+            let cmd = self.command(index, message);
             bytes = bytes.saturating_add(message.weight());
             if bytes > MAX_CHUNK_BYTES {
                 chunks.push(Chunk {
@@ -128,12 +142,12 @@ impl Prepared {
         chunks
     }
 
-    fn command(&self, index: usize, message: &Message) -> Option<Cmd> {
-        let topic = self.topics.get(&message.topic)?;
+    fn command(&self, index: usize, message: &Message) -> Cmd {
+        let topic = &self.topics[self.topic_of[index] as usize];
         let (bytes, arguments) = entry::estimate(message);
         let mut cmd = Cmd::with_capacity(arguments, bytes);
         cmd.arg("XADD").arg(&*topic.streams[self.partitions[index] as usize]).arg("*");
         entry::write_fields(message, &mut cmd);
-        Some(cmd)
+        cmd
     }
 }

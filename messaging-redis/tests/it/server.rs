@@ -77,7 +77,7 @@ async fn another_number_of_partitions_is_refused_naming_both() {
     assert!(error.to_string().contains("retention_bytes"), "{error}");
 }
 
-const RULES: &[&str] = &[
+const PUBLISHING: &[&str] = &[
     "on",
     ">sesame",
     "~{t[:.}]*",
@@ -99,6 +99,9 @@ const RULES: &[&str] = &[
     "+info",
     "+client|id",
     "+time",
+];
+
+const CONSUMING: &[&str] = &[
     "+xreadgroup",
     "+xack",
     "+xautoclaim",
@@ -115,13 +118,18 @@ const RULES: &[&str] = &[
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_documented_rights_are_enough_and_each_one_that_is_missing_is_named() {
     let Some(redis) = redis().await else { return };
-    let set_user = [&["ACL", "SETUSER", "worker"], RULES].concat();
-    let _: String = ask(&redis, &set_user).await;
+    let set_user = |rules: &[&'static str]| [&["ACL", "SETUSER", "worker"], rules].concat();
+    let _: String = ask(&redis, &set_user(PUBLISHING)).await;
     let url = redis.url().replace("redis://", "redis://worker:sesame@");
+    let publisher = connect(&url, "partitions=2&trim_interval=50ms").await;
+    publish(&publisher, "t", &["k"], 0..1).await;
+    let refused = publisher.run_one(Router::new("g").on_message("t", |_: Delivery| async {})).await.map(drop);
+    assert!(refused.unwrap_err().to_string().contains("xreadgroup"));
+    let _: String = ask(&redis, &set_user(CONSUMING)).await;
     let messaging = connect(&url, "partitions=2&retention_finished=true&trim_interval=50ms").await;
     let log = Log::default();
     let running = messaging.run_one(logging("t", "a", &log, ok)).await.unwrap();
-    publish(&messaging, "t", &["k", "l"], 0..50).await;
+    publish(&messaging, "t", &["k", "l"], 1..50).await;
     log.until_len(50).await;
     running.shutdown(std::time::Duration::from_secs(5)).await.unwrap();
     let handler = |_: Delivery| async {};
@@ -134,6 +142,11 @@ async fn the_documented_rights_are_enough_and_each_one_that_is_missing_is_named(
         assert!(error.to_string().contains(named), "{rule}: {error}");
         let _: String = ask(&redis, &["ACL", "SETUSER", "worker", &rule.replace('-', "+")]).await;
     }
+    let _: String = ask(&redis, &["ACL", "SETUSER", "worker", "-xadd"]).await;
+    let error = refusal(&url).await;
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("xadd"), "{error}");
+    let _: String = ask(&redis, &["ACL", "SETUSER", "worker", "+xadd"]).await;
     let _: String = ask(&redis, &["ACL", "SETUSER", "worker", "resetkeys", "~{t:*"]).await;
     let error = messaging.run_one(Router::new("h").on_message("t", handler)).await.map(drop).unwrap_err();
     assert!(error.to_string().contains("key"), "{error}");

@@ -88,7 +88,7 @@ impl World {
                 self.window.offer(page, last, full);
             }
             Step::Send(max) => {
-                let batch = self.window.batch(max);
+                let batch = self.window.batch(max, usize::MAX);
                 for row in &batch {
                     let same = self.out.iter().flatten().chain(&batch).filter(|other| other.lane == row.lane);
                     assert_eq!(same.count(), 1, "two of {:?} are out at once", row.lane);
@@ -157,7 +157,7 @@ fn a_long_queue_of_one_key_leaves_room_for_the_others() {
     let page: Vec<Row> = (1..=1_000).map(|id| row(id, Lane::Key(1))).collect();
     assert_eq!(window.offer(page, Some(1_000), true), 1 + PER_LANE);
     assert_eq!(window.offer(vec![row(1_001, Lane::Key(2))], Some(1_001), false), 1);
-    let lanes: Vec<Lane> = window.batch(10).iter().map(|row| row.lane).collect();
+    let lanes: Vec<Lane> = window.batch(10, usize::MAX).iter().map(|row| row.lane).collect();
     assert_eq!(lanes, [Lane::Key(1), Lane::Key(2)]);
 }
 
@@ -165,7 +165,7 @@ fn a_long_queue_of_one_key_leaves_room_for_the_others() {
 fn a_held_key_stays_in_the_database_until_it_is_let_go() {
     let mut window = Window::default();
     window.offer(vec![row(1, Lane::Key(1)), row(2, Lane::Key(1))], Some(2), false);
-    let head = window.batch(1).remove(0);
+    let head = window.batch(1, usize::MAX).remove(0);
     window.buried(&head, true);
     assert!(!window.is_ready() && window.len() == 0);
     window.offer(vec![row(2, Lane::Key(1))], Some(2), false);
@@ -173,5 +173,14 @@ fn a_held_key_stays_in_the_database_until_it_is_let_go() {
     window.hold([]);
     assert!(window.is_unread() && window.scan_from() == 0);
     window.offer(vec![row(2, Lane::Key(1))], Some(2), false);
-    assert_eq!(window.batch(1)[0].id, 2);
+    assert_eq!(window.batch(1, usize::MAX)[0].id, 2);
+}
+
+#[test]
+fn a_batch_keeps_within_its_bytes_unless_one_row_does_not() {
+    let heavy = |id| Row { message: Arc::new(Message::new("t", vec![0; 100])), ..row(id, Lane::Row(id)) };
+    let mut window = Window::default();
+    window.offer((1..=5).map(heavy).collect(), Some(5), false);
+    assert_eq!([250, 50, 1_000].map(|bytes| window.batch(10, bytes).len()), [2, 1, 2]);
+    assert!(window.batch(10, 1_000).is_empty());
 }
