@@ -4,6 +4,7 @@
 mod broker;
 mod faults;
 mod given;
+mod housekeeping;
 mod inbox;
 mod recording;
 mod relaying;
