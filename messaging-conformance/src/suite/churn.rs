@@ -80,9 +80,7 @@ async fn members_come_go_die_and_freeze_under_load(world: &World) -> Checked {
         over: AtomicBool::new(false),
         done: Done::default(),
     };
-    let begin = Instant::now();
-    tokio::try_join!(churn.publish(&sender), churn.for_a_while(begin + time()))?;
-    let took = begin.elapsed();
+    let (publishing, ()) = tokio::try_join!(churn.publish(&sender), churn.for_a_while(Instant::now() + time()))?;
     all_handled(world, &group).await?;
     let members = std::mem::take(&mut *churn.members.lock());
     for member in members {
@@ -92,30 +90,32 @@ async fn members_come_go_die_and_freeze_under_load(world: &World) -> Checked {
     sender.close().await?;
     let owed = world.owed(&group, &[&churn.topic]).concurrency(HANDLERS).drained();
     let report = world.judge(owed)?;
-    let rate = report.figures.confirmed as f64 / took.as_secs_f64();
-    println!("{:?} in {:.0} s, {rate:.0} messages a second: {}", churn.done, took.as_secs_f64(), report.figures);
+    let (seconds, figures) = (publishing.as_secs_f64(), report.figures);
+    let rate = figures.confirmed as f64 / seconds;
+    println!("{:?}; for {seconds:.0} s {rate:.0} messages a second: {figures}", churn.done);
     Ok(())
 }
 
 impl Churn<'_> {
-    /// Publishes at its rate, whatever becomes of members, until it is over.
-    async fn publish(&self, sender: &Sender) -> Checked {
+    /// Publishes at its rate, whatever becomes of members, until it is over; answers for how long it was not paused.
+    async fn publish(&self, sender: &Sender) -> Checked<Duration> {
         let mut tick = tokio::time::interval(TICK);
-        let mut owed = 0.0;
+        let (mut owed, mut publishing) = (0.0, Duration::ZERO);
         let mut then = tick.tick().await;
         while !self.over.load(Ordering::Relaxed) {
             let now = tick.tick().await;
-            let passed = (now - std::mem::replace(&mut then, now)).as_secs_f64();
+            let passed = now - std::mem::replace(&mut then, now);
             if self.paused.load(Ordering::Relaxed) {
                 continue;
             }
-            owed += passed * PER_SECOND;
+            publishing += passed;
+            owed += passed.as_secs_f64() * PER_SECOND;
             let count = (owed as usize).min(BATCH);
             owed -= count as f64;
             let letters: Vec<Letter> = (0..count).map(|_| self.letter()).collect();
             sender.publish_all(&letters).await?;
         }
-        Ok(())
+        Ok(publishing)
     }
 
     fn letter(&self) -> Letter {
