@@ -1,4 +1,4 @@
-//! RabbitMQ for the `messaging` crate, over [lapin](lapin).
+//! RabbitMQ for the `messaging` crate, over [`lapin`].
 //!
 //! A topic is a direct exchange; of each partition every group has a durable queue, bound by the partition's number. A
 //! message goes to the partition of its key, the same on every backend, and is confirmed once every group's queue has it.
