@@ -15,5 +15,5 @@ mod url;
 pub use factory::{Cluster, Factory, Harm, Need, Pace, Route, Server, Sever};
 pub use failure::{Checked, Failure};
 pub use history::{History, Record, What};
-pub use suite::{CHURN_SECONDS, Promise, SEED, World, churn, main, promises, run, tests};
+pub use suite::{CHURN_SECONDS, Promise, SEED, World, churn, deaths, main, promises, run, tests};
 pub use url::{Host, Hosts, UrlFactory, UrlFactoryBuilder, Way};

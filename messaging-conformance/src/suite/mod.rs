@@ -7,6 +7,7 @@ mod world;
 mod bounds;
 mod capabilities;
 mod churn;
+mod deaths;
 mod failing;
 mod fidelity;
 mod groups;
@@ -64,6 +65,14 @@ pub fn churn(factory: impl Factory) -> ExitCode {
     // Each freeze takes a while, and so does what has piled up at the end.
     let pace = pace.limit(pace.limit + 2 * churn::time()).patience(pace.patience * 2);
     perform(factory, vec![churn::promise()], pace)
+}
+
+/// The main function of a test program, as [`main`], whose only test has ten members die under load, one after the other.
+#[must_use]
+pub fn deaths(factory: impl Factory) -> ExitCode {
+    let pace = factory.pace();
+    let pace = pace.limit(pace.limit + deaths::TIME);
+    perform(factory, vec![deaths::promise()], pace)
 }
 
 fn perform(factory: impl Factory, promises: Vec<Promise>, pace: Pace) -> ExitCode {
