@@ -79,6 +79,7 @@ pub(super) fn new_epoch(before: Option<u64>) -> u64 {
 impl Pump {
     /// The coordinator has assigned partitions.
     pub(super) fn expect(&mut self, partitions: TopicPartitionList) {
+        tracing::debug!(count = partitions.count(), "partitions are assigned");
         for (topic, partition) in places(&partitions) {
             if let Some(topic) = self.topics.iter().find(|known| known.as_str() == topic).cloned() {
                 self.tenures.insert(topic, partition);
@@ -104,6 +105,9 @@ impl Pump {
             // The partition is in the list, and its offset is one of Kafka's.
             let _ = expected.partitions.set_partition_offset(&topic, partition, offset);
         }
+        // The client keeps a pause from one assignment to the next. Lifted now, not later: a partition that is read
+        // already would lose what it has fetched.
+        self.switch(&expected.partitions, false);
         if let Err(error) = self.consumer.incremental_assign(&expected.partitions) {
             tracing::warn!(%error, "the client did not take partitions up");
         }
@@ -169,6 +173,7 @@ impl Pump {
                 return self.put_off(slots(), AGAIN);
             }
         };
+        tracing::debug!(count = positioned.len(), "partitions are taken up");
         let valid_until = adopting.sent + self.validity;
         let mut resume = Vec::new();
         for beginning in adopting.begin {

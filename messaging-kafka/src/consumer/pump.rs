@@ -37,8 +37,9 @@ const IDLE: Duration = Duration::from_secs(1);
 const WAITING_MESSAGES: usize = 65_536;
 const LEAST_MESSAGES: usize = 512;
 const LEAST_BYTES: usize = 256 << 10;
-/// How long leaving the group may take.
-const LEAVING: Duration = Duration::from_secs(5);
+/// How long leaving the group may take, beyond the time after which a dead member does not hold up the others any more:
+/// while the group waits for one, nobody leaves.
+const LEAVING: Duration = Duration::from_secs(4);
 
 /// The thread's state.
 pub(super) struct Pump {
@@ -155,6 +156,13 @@ impl Pump {
             KafkaError::MessageConsumptionFatal(_) if !std::mem::replace(&mut self.failed, true) => {
                 let message = "kafka: the consumer failed for good";
                 self.events.push(Event::Failed(Error::new(ErrorKind::Unavailable, message).with_source(error.clone())));
+            }
+            KafkaError::MessageConsumption(Code::InvalidSessionTimeout)
+                if !std::mem::replace(&mut self.failed, true) =>
+            {
+                let message = "option \"session_timeout\" is out of the range that the broker allows \
+                               (group.min.session.timeout.ms to group.max.session.timeout.ms)";
+                self.events.push(Event::Failed(crate::config::wrong(message)));
             }
             KafkaError::MessageConsumption(Code::AutoOffsetReset | Code::OffsetOutOfRange) => self.check_ranges = true,
             KafkaError::MessageConsumption(
@@ -295,7 +303,8 @@ impl Pump {
         tracing::debug!(committed = committed.is_ok(), "leaving the group");
         self.consumer.context().close();
         self.answer_everything();
-        self.unsubscribe();
+        let patience = self.admin.config().session_timeout + LEAVING;
+        self.unsubscribe(patience);
         let Self { consumer, commits, out, .. } = self;
         // What is left waits for the coordinator, without a limit of its own.
         let (left, has_left) = std::sync::mpsc::channel();
@@ -307,7 +316,7 @@ impl Pump {
             let _ = left.send(());
         };
         let in_time = match std::thread::Builder::new().name("kafka-leave".to_owned()).spawn(leave) {
-            Ok(_) => has_left.recv_timeout(LEAVING).is_ok(),
+            Ok(_) => has_left.recv_timeout(patience).is_ok(),
             Err(_) => false,
         };
         tracing::debug!(in_time, "left the group");
@@ -318,8 +327,8 @@ impl Pump {
 
     /// Leaves the group before the client closes: one that closes without any partition forgets to (librdkafka 2.12),
     /// and the others would wait for it until its session runs out. While the group rebalances the client waits as well.
-    fn unsubscribe(&self) {
-        let deadline = Instant::now() + LEAVING;
+    fn unsubscribe(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
         self.consumer.unsubscribe();
         while Instant::now() < deadline && self.consumer.subscription().is_ok_and(|topics| topics.count() > 0) {
             drop(self.consumer.poll(Duration::from_millis(10)));

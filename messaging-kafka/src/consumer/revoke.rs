@@ -22,6 +22,7 @@ pub(super) struct Revoking {
 impl Pump {
     /// The coordinator wants partitions back, or they are lost already.
     pub(super) fn revoke(&mut self, partitions: TopicPartitionList, lost: bool) {
+        tracing::debug!(count = partitions.count(), lost, "partitions are revoked");
         for (topic, partition) in places(&partitions) {
             let Some(tenure) = self.tenures.find_mut(&topic, partition) else { continue };
             match tenure.phase {
