@@ -22,20 +22,22 @@ use tokio::{
 
 use crate::report::{self, Row};
 
-const MESSAGES: u64 = 10_000;
-const SLOTS: usize = 100;
+pub(crate) const MESSAGES: u64 = 10_000;
+pub(crate) const SLOTS: usize = 100;
+/// From few lanes, each with much work, to many.
+pub(crate) const KEYS: [u64; 4] = [10, 20, 100, 1_000];
 const TOPIC: &str = "work";
 
 /// One message's work: its key, and how many milliseconds it takes.
-type Work = Vec<(u64, u64)>;
+pub(crate) type Work = Vec<(u64, u64)>;
 
-fn work(keys: u64) -> Work {
+pub(crate) fn work(keys: u64) -> Work {
     let mut random = fastrand::Rng::with_seed(7);
     (0..MESSAGES).map(|_| (random.u64(0..keys), random.u64(0..=5))).collect()
 }
 
 /// No schedule ends earlier.
-fn ideal(work: &Work, keys: u64) -> Duration {
+pub(crate) fn ideal(work: &Work, keys: u64) -> Duration {
     let total: u64 = work.iter().map(|(_, millis)| millis).sum();
     let heaviest = (0..keys).map(|key| work.iter().filter(|(k, _)| *k == key).map(|(_, millis)| millis).sum()).max();
     Duration::from_millis(heaviest.unwrap_or(0u64).max(total.div_ceil(SLOTS as u64)))
@@ -76,7 +78,7 @@ async fn ours(work: &Work) -> anyhow::Result<Duration> {
 }
 
 /// The same work on bare tasks: one per key, which takes a slot for each of its messages.
-async fn bare(work: &Work, keys: u64) -> anyhow::Result<Duration> {
+pub(crate) async fn bare(work: &Work, keys: u64) -> anyhow::Result<Duration> {
     let slots = Arc::new(Semaphore::new(SLOTS));
     let started = Instant::now();
     let tasks: Vec<_> = (0..keys)
@@ -106,7 +108,7 @@ async fn bare(work: &Work, keys: u64) -> anyhow::Result<Duration> {
 /// If the bus fails, which it does not.
 pub fn run() -> anyhow::Result<()> {
     let mut rows = Vec::new();
-    for keys in [10, 20, 100, 1_000] {
+    for keys in KEYS {
         let work = work(keys);
         let virtual_time = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
         let makespan = virtual_time.block_on(ours(&work))?;

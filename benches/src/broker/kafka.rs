@@ -24,7 +24,7 @@ use rdkafka::{
 };
 use test_brokers::Kafka;
 
-use super::{Contender, EVENT, Errand, Ours, SOURCE, connect, contest};
+use super::{Contender, EVENT, Errand, Ours, SOURCE, connect, contest, lanes};
 use crate::report;
 
 const PARTITIONS: u32 = 4;
@@ -45,6 +45,8 @@ pub async fn run() -> anyhow::Result<()> {
     let rows = contest("kafka", PARTITIONS, &ours, &raw).await?;
     let version = kafka.version().unwrap_or("given");
     report::print(&format!("Kafka {version}: ours against raw rdkafka"), &rows);
+    let rows = lanes("kafka", &ours.messaging).await?;
+    report::print("Kafka: 10,000 messages of 0–5 ms, one partition, 100 slots", &rows);
     ours.messaging.close(CLOSING).await?;
     Ok(())
 }

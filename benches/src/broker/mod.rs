@@ -7,6 +7,7 @@
 mod contest;
 mod cost;
 mod errand;
+mod lanes;
 mod ours;
 
 #[cfg(feature = "kafka")]
@@ -23,6 +24,7 @@ use async_trait::async_trait;
 pub(crate) use self::{
     contest::contest,
     errand::{EVENT, Errand, SOURCE},
+    lanes::lanes,
     ours::{Ours, connect},
 };
 
