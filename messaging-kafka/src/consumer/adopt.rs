@@ -88,26 +88,40 @@ impl Pump {
         self.expected = Some(Expected { partitions, since: Instant::now() });
     }
 
-    /// Gives the client its answer without knowing where partitions begin: at their end, where next to nothing is read
-    /// until they are positioned.
+    /// Gives the client its answer without knowing where partitions begin.
     pub(super) fn assign_the_rest(&mut self) {
         if let Some(expected) = self.expected.take() {
             self.assign(expected, &[]);
         }
     }
 
-    /// Assigns what is expected, those partitions that are known at their beginning.
-    fn assign(&self, mut expected: Expected, begin: &[Beginning]) {
-        let places = places(&expected.partitions);
-        for (topic, partition) in places {
-            let known = begin.iter().find(|beginning| beginning.place.0 == topic && beginning.place.1 == partition);
-            let offset = known.map_or(Offset::End, Beginning::offset);
-            // The partition is in the list, and its offset is one of Kafka's.
-            let _ = expected.partitions.set_partition_offset(&topic, partition, offset);
+    /// Assigns what is expected: those partitions that are known at their beginning, the others paused until they are
+    /// positioned.
+    ///
+    /// Never at a logical offset such as the end: the client asks the broker for it until it gets an answer, also when the
+    /// partition has been assigned anew meanwhile, and would then skip to it (librdkafka 2.12).
+    fn assign(&mut self, mut expected: Expected, begin: &[Beginning]) {
+        let (known, unknown): (Vec<Place>, Vec<Place>) = places(&expected.partitions)
+            .into_iter()
+            .partition(|place| begin.iter().any(|beginning| beginning.place == *place));
+        for beginning in begin {
+            let (topic, partition) = &beginning.place;
+            // The partition is in the list or does not matter, and its offset is one of Kafka's.
+            let _ = expected.partitions.set_partition_offset(topic, *partition, beginning.offset());
         }
-        // The client keeps a pause from one assignment to the next. Lifted now, not later: a partition that is read
+        for (topic, partition) in &unknown {
+            let _ = expected.partitions.set_partition_offset(topic, *partition, Offset::Offset(0));
+            if let Some(tenure) = self.tenures.find_mut(topic, *partition) {
+                tenure.paused = true;
+            }
+        }
+        // The client keeps a pause from one assignment to the next. Lifted before, not after: a partition that is read
         // already would lose what it has fetched.
-        self.switch(&expected.partitions, false);
+        for (places, pause) in [(known, false), (unknown, true)] {
+            if !places.is_empty() {
+                self.switch(&list_of(&places), pause);
+            }
+        }
         if let Err(error) = self.consumer.incremental_assign(&expected.partitions) {
             tracing::warn!(%error, "the client did not take partitions up");
         }
