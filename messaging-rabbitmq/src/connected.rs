@@ -106,6 +106,7 @@ impl<'a> Connected<'a> {
                 for (slot, epoch) in self.partitions.active() {
                     self.session.news.send_one(News::Lost { slot, epoch });
                 }
+                self.close().await;
                 return End::Lost(reason);
             }
         }
@@ -309,12 +310,17 @@ impl<'a> Connected<'a> {
                 announcing.await;
             }
         }
+        self.close().await;
+        Ok(())
+    }
+
+    /// Closes the connection, which would live on without us, and keep its place in every line.
+    async fn close(self) {
         let Joined { link, control, heard, .. } = self.joined;
-        drop((self.partitions, self.pinging, heard, control));
+        drop((self.partitions, self.pinging, self.announcing, heard, control));
         if let Some(link) = Arc::into_inner(link) {
             link.close().await;
         }
-        Ok(())
     }
 }
 

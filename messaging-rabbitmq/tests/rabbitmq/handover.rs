@@ -78,16 +78,17 @@ async fn a_queue_that_somebody_deletes_is_declared_anew() {
     for partition in 0..2 {
         channel.queue_delete(queue(partition).into(), QueueDeleteOptions::default()).await.unwrap();
     }
+    // What is published while the queues come and go may go with them.
     let published = async {
-        let mut number = 0;
-        while messaging.publish_messages(vec![numbered(&topic, "key", number)]).await.remove(0).confirmed().is_err() {
-            number += 1;
+        for number in 0.. {
+            let _ = messaging.publish_messages(vec![numbered(&topic, "key", number)]).await;
+            if !diary.all().is_empty() {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        number
     };
-    let number = tokio::time::timeout(SOON, published).await.unwrap().to_string();
-    diary.until("it arrives", SOON, |seen| seen.iter().any(|seen| seen.text == number)).await;
+    tokio::time::timeout(SOON, published).await.unwrap();
     running.shutdown(SOON).await.unwrap();
     messaging.close(SOON).await.unwrap();
 }
