@@ -91,8 +91,9 @@ impl Session {
             tracing::warn!(%group, error = %reason.duplicate(), "the consumer has no connection; trying again");
             let leave = self.wait_or_leave(backoff).await;
             backoff = (backoff * 2).min(BACKOFF.1);
-            if let Some(leave) = leave {
-                break if leave == Leave::AtOnce { Ok(()) } else { Err(unsettled(&reason)) };
+            if leave.is_some() {
+                // Every partition was reported lost with the connection, so that nothing is left to be settled.
+                break Ok(());
             }
         };
         self.news.send_one(News::Closed(result));
@@ -128,9 +129,4 @@ impl Session {
         };
         tokio::time::timeout(pause, leave).await.ok()
     }
-}
-
-fn unsettled(reason: &Error) -> Error {
-    let message = format!("the broker could not be told what is settled: {}", reason.duplicate());
-    Error::new(ErrorKind::Unavailable, message)
 }
