@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use messaging::{IntoRouter, Messaging, Router};
+use messaging::{IntoRouter, Router};
 use messaging_backends::backends;
 use service_kit::broker::{self, Consumers};
 use service_kit::database::DatabaseSettings;
 use service_kit::http::{self, Operations, PrometheusHandle, ReadinessCheck};
+use service_kit::outbox::{self, Outbox, Relay, RelaySettings};
 use service_kit::{BoxFuture, Environment, StartError, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -76,8 +77,8 @@ pub fn serve(
     http::serve(listener, http::app(Some(api(store)), operations), stop)
 }
 
-/// `notifications consumer`: all handlers, in a process of its own, of which there may be any number. It serves health
-/// and metrics.
+/// `notifications consumer`: all handlers, and the relay that publishes what they record, in a process of its own, of
+/// which there may be any number. It serves health and metrics.
 ///
 /// # Errors
 /// A setting is wrong, what it names cannot be reached, or a group of consumers ended by itself.
@@ -94,7 +95,10 @@ async fn consumer_process(environment: Environment, stop: CancellationToken) -> 
     let store = NotificationStore::open(&settings.database).await?;
     let messaging = broker::connect(&messaging, backends()).await?;
 
-    let consumers = Consumers::start(&messaging, consumers(&store, &messaging, mailer)).await?;
+    let outbox = outbox::open(store.database(), &messaging).await?;
+    let consumers = Consumers::start(&messaging, consumers(&store, &outbox, mailer)).await?;
+    // After the groups, so that requests for e-mail have somebody to go to.
+    let relay = Relay::start(&outbox, RelaySettings::default()).await?;
     let checks = vec![ReadinessCheck::database(store.database()), broker::readiness(&messaging), consumers.readiness()];
     let app = http::app(None, Operations { stop: stop.clone(), checks, metrics });
     // If the consumers end, so does the process: whoever started it will start it again.
@@ -106,15 +110,18 @@ async fn consumer_process(environment: Environment, stop: CancellationToken) -> 
     };
     let (consumed, ()) = tokio::join!(consuming, http::serve(listener, app, both.clone()));
 
+    relay.drained().await;
+    relay.stop().await;
     broker::close(&messaging).await;
     store.database().close().await;
     consumed
 }
 
 /// Every handler of the service, in its groups.
-pub fn consumers(store: &NotificationStore, messaging: &Messaging, mailer: Arc<dyn Mailer>) -> Vec<Router> {
-    let service = OrderNotifications::new(store.clone(), messaging.clone()).into_router();
-    let bare = on_bare_order_created::router().with_state(store.clone());
+pub fn consumers(store: &NotificationStore, outbox: &Outbox, mailer: Arc<dyn Mailer>) -> Vec<Router> {
+    let service = OrderNotifications::new(store.clone(), outbox.clone());
+    let bare = on_bare_order_created::router().with_state(service.clone());
+    let service = service.into_router();
     let mailer = NotificationMailer::new(store.clone(), mailer).into_router();
     [service, bare, mailer].map(|router| router.concurrency(CONCURRENCY)).into()
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use service_kit::database::{DatabaseSettings, FromRecord, Migration, Record};
 use service_kit::http::{Page, PageOf};
+use service_kit::outbox::Tx;
 use service_kit::{Database, DatabaseError, EmailAddress};
 
 use crate::notification::{Notification, NotificationInput};
@@ -20,15 +21,6 @@ pub struct NotificationStore {
     database: Database,
 }
 
-/// What makes an event the same event when it is delivered again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EventIdentity<'a> {
-    /// Who made the event.
-    pub source: &'a str,
-    /// Its id, unique within the source.
-    pub id: &'a str,
-}
-
 impl NotificationStore {
     /// Opens the service's database and brings its schema up to date.
     ///
@@ -43,46 +35,22 @@ impl NotificationStore {
         &self.database
     }
 
-    /// Keeps the notification of an event, or answers the one that was kept when the event came before.
-    ///
-    /// Without an identity every call adds one.
+    /// Adds a notification.
     ///
     /// # Errors
-    /// A statement failed; see [`DatabaseError::is_unavailable`].
-    pub async fn insert(
-        &self,
-        input: &NotificationInput,
-        event: Option<EventIdentity<'_>>,
-    ) -> Result<Notification, DatabaseError> {
-        let inserted = self
-            .database
-            .write(
-                "INSERT INTO notifications (user_email, subject, body, created_at, event_source, event_id) \
-                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (event_source, event_id) DO NOTHING \
-                 RETURNING id, user_email, subject, body, sent_at, created_at",
-            )
-            .bind(input.user_email.as_str())
-            .bind(input.subject)
-            .bind(input.body.as_str())
-            .bind(now())
-            .bind(event.map(|event| event.source))
-            .bind(event.map(|event| event.id))
-            .optional()
-            .await?;
-        match inserted {
-            Some(notification) => Ok(notification),
-            None => {
-                self.database
-                    .read(
-                        "SELECT id, user_email, subject, body, sent_at, created_at FROM notifications \
-                         WHERE event_source = $1 AND event_id = $2",
-                    )
-                    .bind(event.map(|event| event.source))
-                    .bind(event.map(|event| event.id))
-                    .one()
-                    .await
-            }
-        }
+    /// The statement failed; see [`DatabaseError::is_unavailable`].
+    pub async fn insert(&self, tx: &mut Tx, input: &NotificationInput) -> Result<Notification, DatabaseError> {
+        Database::within(
+            tx,
+            "INSERT INTO notifications (user_email, subject, body, created_at) VALUES ($1, $2, $3, $4) \
+             RETURNING id, user_email, subject, body, sent_at, created_at",
+        )
+        .bind(input.user_email.as_str())
+        .bind(input.subject)
+        .bind(input.body.as_str())
+        .bind(now())
+        .one()
+        .await
     }
 
     /// The notification with this id.

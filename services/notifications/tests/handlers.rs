@@ -13,6 +13,7 @@ use notifications::notification::Notification;
 use notifications::startup::consumers;
 use notifications::store::NotificationStore;
 use serde_json::json;
+use service_kit::outbox::{self, Relay, RelaySettings};
 use service_testing::TestDatabase;
 
 /// Remembers what it sent, and fails as it is told to.
@@ -47,6 +48,7 @@ struct Service {
     mailer: Arc<FakeMailer>,
     _database: TestDatabase,
     _running: Running,
+    _relay: Relay,
 }
 
 impl Service {
@@ -57,10 +59,12 @@ impl Service {
         let messaging = bus.messaging();
         let mailer = Arc::new(mailer);
         // Failing handlers run again at once instead of after a pause.
-        let routers = consumers(&store, &messaging, mailer.clone());
+        let outbox = outbox::open(store.database(), &messaging).await.unwrap();
+        let routers = consumers(&store, &outbox, mailer.clone());
         let routers = routers.into_iter().map(|router| router.failure_policy(messaging::FailurePolicy::immediate()));
         let running = messaging.run(routers.collect::<Vec<Router>>()).await.unwrap();
-        Self { bus, store, mailer, _database: database, _running: running }
+        let relay = Relay::start(&outbox, RelaySettings::default()).await.unwrap();
+        Self { bus, store, mailer, _database: database, _running: running, _relay: relay }
     }
 
     async fn new() -> Self {
@@ -152,6 +156,7 @@ async fn a_bare_message_is_kept() {
     let [notification] = service.notifications().await.try_into().unwrap();
     assert_eq!(notification.subject, "Order Received");
     assert_eq!(notification.body, "Your order #7 received.");
+    assert!(notification.sent_at.is_some());
 }
 
 #[tokio::test]
@@ -225,6 +230,7 @@ async fn handlers_are_found_by_configuration_alone() {
     let database = TestDatabase::sqlite().await;
     let store = NotificationStore::open(&database.settings()).await.unwrap();
     let messaging = MemoryBroker::new().messaging();
-    let routers = consumers(&store, &messaging, Arc::new(FakeMailer::default()));
+    let outbox = outbox::open(store.database(), &messaging).await.unwrap();
+    let routers = consumers(&store, &outbox, Arc::new(FakeMailer::default()));
     messaging.check(routers.into_iter().map(IntoRouter::into_router)).unwrap();
 }

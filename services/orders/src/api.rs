@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use messaging::ErrorKind;
 use service_kit::http::{Api, BodyFields, Id, Page, PageOf, Problem, QueryFields};
 use utoipa_axum::routes;
 
@@ -45,7 +46,7 @@ async fn list(State(service): State<OrderService>, mut query: QueryFields) -> Re
 
 /// Place an order
 ///
-/// Publishes `orders.created`.
+/// `orders.created` is published once the order is stored, also if the broker is away meanwhile.
 #[utoipa::path(
     post,
     path = "/api/v1/orders/",
@@ -57,7 +58,7 @@ async fn list(State(service): State<OrderService>, mut query: QueryFields) -> Re
         (status = 413, description = "Too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not sent as application/json", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field cannot be used", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The order is stored but could not be announced (`order_id` tells which), or nothing was stored", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available; the detail says if the order may be stored all the same", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn create(State(service): State<OrderService>, body: BodyFields) -> Result<Response, Problem> {
@@ -142,7 +143,7 @@ async fn delete(State(service): State<OrderService>, id: Id) -> Result<StatusCod
 
 /// Complete an order
 ///
-/// Publishes `orders.completed`.
+/// `orders.completed` is published once that is stored.
 #[utoipa::path(
     post,
     path = "/api/v1/orders/{id}/complete",
@@ -153,7 +154,7 @@ async fn delete(State(service): State<OrderService>, id: Id) -> Result<StatusCod
         (status = 404, description = "No such order", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It was completed before", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Not an id", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "It is completed but that could not be announced (`order_id` tells which), or nothing changed", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is not available; the detail says if it may be completed all the same", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn complete(State(service): State<OrderService>, id: Id) -> Result<Json<Order>, Problem> {
@@ -167,16 +168,22 @@ impl From<OrderError> for Problem {
             OrderError::AlreadyCompleted(id) => {
                 Self::new(StatusCode::CONFLICT).detail(error.to_string()).member("order_id", id)
             }
-            OrderError::Unannounced { order_id, ref source } => {
-                tracing::error!(order = order_id, error = source as &dyn std::error::Error, "not announced");
-                Self::new(StatusCode::SERVICE_UNAVAILABLE).detail(error.to_string()).member("order_id", order_id)
-            }
             OrderError::Database(error) => error.into(),
-            OrderError::Aborted(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "an operation did not finish");
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR)
-            }
+            OrderError::Transaction(error) => transaction(&error),
         }
+    }
+}
+
+/// What a transaction that failed means to whoever asked for it.
+fn transaction(error: &messaging::Error) -> Problem {
+    tracing::error!(error = error as &dyn std::error::Error, "a transaction failed");
+    match error.kind() {
+        ErrorKind::Unknown => Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+            .detail("the database did not say whether this was stored: look before trying again"),
+        _ if error.is_transient() => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE).detail("the database is not available")
+        }
+        _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR),
     }
 }
 

@@ -1,9 +1,8 @@
-//! What can be done with orders: change the row, then announce it.
+//! What can be done with orders: change the row and record the event about it, in one transaction.
 
-use messaging::Messaging;
-use service_kit::{BoxFuture, DatabaseError};
-use tokio_util::task::TaskTracker;
-use tracing::Instrument;
+use messaging::event;
+use service_kit::DatabaseError;
+use service_kit::outbox::{Outbox, Tx};
 
 use crate::events::{OrderCompleted, OrderCreated};
 use crate::order::{Order, OrderInput};
@@ -13,11 +12,10 @@ use crate::store::{Completion, OrderStore};
 #[derive(Debug, Clone)]
 pub struct OrderService {
     store: OrderStore,
-    messaging: Messaging,
-    tasks: TaskTracker,
+    outbox: Outbox,
 }
 
-/// Why an operation did not do all that was asked.
+/// Why an operation was not done: nothing has changed, and nothing will be announced.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OrderError {
@@ -27,26 +25,19 @@ pub enum OrderError {
     /// Somebody had completed it before.
     #[error("order {0} is already completed")]
     AlreadyCompleted(i64),
-    /// The change is stored, but whether others learn of it is not known, or they surely do not.
-    #[error("order {order_id} is stored but could not be announced")]
-    Unannounced {
-        /// The order that changed.
-        order_id: i64,
-        /// What the broker said.
-        source: messaging::Error,
-    },
-    /// The database failed; nothing is known to have changed.
+    /// A statement failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// The operation panicked or was ended with the process.
-    #[error("the operation did not finish")]
-    Aborted(#[from] tokio::task::JoinError),
+    /// The transaction did not begin, could not record the event, or was not committed. Of kind
+    /// [`Unknown`](messaging::ErrorKind::Unknown) it may be committed all the same: the database did not say.
+    #[error(transparent)]
+    Transaction(#[from] messaging::Error),
 }
 
 impl OrderService {
-    /// A service over these orders that announces on this broker.
-    pub fn new(store: OrderStore, messaging: Messaging) -> Self {
-        Self { store, messaging, tasks: TaskTracker::new() }
+    /// A service over these orders that records its events in this outbox, which is in the same database.
+    pub fn new(store: OrderStore, outbox: Outbox) -> Self {
+        Self { store, outbox }
     }
 
     /// The orders themselves, for what needs no announcement.
@@ -54,59 +45,44 @@ impl OrderService {
         &self.store
     }
 
-    /// The broker that changes are announced on.
-    pub fn messaging(&self) -> &Messaging {
-        &self.messaging
+    /// Where changes are announced.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
-    /// Takes an order and announces it.
+    /// Takes an order, and announces it once it is stored. The broker need not be there.
     ///
     /// # Errors
-    /// The database failed, or the order is stored but not announced.
+    /// The database failed.
     pub async fn create(&self, input: OrderInput) -> Result<Order, OrderError> {
-        let service = self.clone();
-        self.to_its_end(Box::pin(async move {
-            let order = service.store.insert(&input).await?;
-            let event = OrderCreated::from(&order);
-            service.messaging.publish(&event).await.map_err(unannounced(order.id))?;
-            Ok(order)
-        }))
-        .await
+        let mut tx = self.outbox.begin().await?;
+        let order = self.store.insert(&mut tx, &input).await?;
+        tx.publish(&OrderCreated::from(&order)).await?;
+        tx.commit().await?;
+        Ok(order)
     }
 
-    /// Completes a pending order and announces it.
+    /// Completes a pending order, and announces it once that is stored.
     ///
     /// # Errors
-    /// There is no such order, it is completed already, the database failed, or the order is completed but that is not
-    /// announced.
+    /// There is no such order, it is completed already, or the database failed.
     pub async fn complete(&self, id: i64) -> Result<Order, OrderError> {
-        let service = self.clone();
-        self.to_its_end(Box::pin(async move {
-            let order = match service.store.complete(id).await? {
-                Completion::Completed(order) => order,
-                Completion::AlreadyCompleted => return Err(OrderError::AlreadyCompleted(id)),
-                Completion::NotFound => return Err(OrderError::NotFound(id)),
-            };
-            let event = OrderCompleted::from(&order);
-            service.messaging.publish(&event).await.map_err(unannounced(id))?;
-            Ok(order)
-        }))
-        .await
+        let mut tx = self.outbox.begin().await?;
+        let (order, _) = self.completed(&mut tx, id).await?;
+        tx.commit().await?;
+        Ok(order)
     }
 
-    /// Waits until no change is left between its commit and its announcement.
-    pub async fn drained(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
+    /// Completes it in a transaction: the event is recorded there if this succeeds.
+    #[event("orders.completed", topic = "order-events", key_field = "order_id")]
+    async fn completed(&self, tx: &mut Tx, id: i64) -> Result<(Order, OrderCompleted), OrderError> {
+        match self.store.complete(tx, id).await? {
+            Completion::Completed(order) => {
+                let event = OrderCompleted::from(&order);
+                Ok((order, event))
+            }
+            Completion::AlreadyCompleted => Err(OrderError::AlreadyCompleted(id)),
+            Completion::NotFound => Err(OrderError::NotFound(id)),
+        }
     }
-
-    /// Runs a change in a task of its own: a client that hangs up in the middle drops its request, and must not drop the
-    /// announcement of what is committed.
-    async fn to_its_end(&self, change: BoxFuture<'static, Result<Order, OrderError>>) -> Result<Order, OrderError> {
-        self.tasks.spawn(change.in_current_span()).await?
-    }
-}
-
-fn unannounced(order_id: i64) -> impl FnOnce(messaging::Error) -> OrderError {
-    move |source| OrderError::Unannounced { order_id, source }
 }

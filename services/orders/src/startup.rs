@@ -6,6 +6,7 @@ use messaging::MessagingConfig;
 use messaging_backends::backends;
 use service_kit::database::DatabaseSettings;
 use service_kit::http::{self, Operations, PrometheusHandle, ReadinessCheck};
+use service_kit::outbox::{self, Relay, RelaySettings};
 use service_kit::{BoxFuture, Environment, StartError, broker, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +43,7 @@ impl Settings {
     }
 }
 
-/// `orders api`: the HTTP API in a process of its own.
+/// `orders api`: the HTTP API, and the relay that publishes what it records, in a process of their own.
 ///
 /// # Errors
 /// A setting is wrong, or what it names cannot be reached.
@@ -56,24 +57,28 @@ async fn api_process(environment: Environment, stop: CancellationToken) -> Resul
     let listener = http::bind(settings.listen).await?;
     let store = OrderStore::open(&settings.database).await?;
     let messaging = broker::connect(&settings.messaging, backends()).await?;
-    serve(OrderService::new(store.clone(), messaging.clone()), listener, metrics, stop).await;
+    let outbox = outbox::open(store.database(), &messaging).await?;
+    let relay = Relay::start(&outbox, RelaySettings::default()).await?;
+    serve(OrderService::new(store.clone(), outbox), listener, metrics, stop).await;
+    relay.drained().await;
+    relay.stop().await;
     broker::close(&messaging).await;
     store.database().close().await;
     Ok(())
 }
 
-/// Serves the API until `stop` is cancelled and what has begun is done.
+/// Serves the API until `stop` is cancelled and what has begun is done. It is ready without the broker: orders are taken,
+/// and announced when it is back.
 pub fn serve(
     service: OrderService,
     listener: TcpListener,
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) -> BoxFuture<'static, ()> {
-    let checks = vec![ReadinessCheck::database(service.store().database()), broker::readiness(service.messaging())];
+    let checks = vec![
+        ReadinessCheck::database(service.store().database()),
+        broker::readiness(service.outbox().messaging()).advisory(),
+    ];
     let operations = Operations { stop: stop.clone(), checks, metrics };
-    let serving = http::serve(listener, http::app(Some(api(service.clone())), operations), stop);
-    Box::pin(async move {
-        serving.await;
-        service.drained().await;
-    })
+    http::serve(listener, http::app(Some(api(service)), operations), stop)
 }

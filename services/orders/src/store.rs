@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use service_kit::database::{DatabaseSettings, FromRecord, Migration, Record};
 use service_kit::http::{Page, PageOf};
+use service_kit::outbox::Tx;
 use service_kit::{Database, DatabaseError};
 
 use crate::order::{Order, OrderChanges, OrderInput, Status, Total};
@@ -49,19 +50,19 @@ impl OrderStore {
     ///
     /// # Errors
     /// The statement failed; see [`DatabaseError::is_unavailable`].
-    pub async fn insert(&self, input: &OrderInput) -> Result<Order, DatabaseError> {
-        self.database
-            .write(
-                "INSERT INTO orders (user_id, user_email, total_cents, created_at, updated_at) \
-                 VALUES ($1, $2, $3, $4, $4) \
-                 RETURNING id, user_id, user_email, total_cents, status, created_at, updated_at",
-            )
-            .bind(input.user_id.get())
-            .bind(input.user_email.as_str())
-            .bind(input.total.cents())
-            .bind(now())
-            .one()
-            .await
+    pub async fn insert(&self, tx: &mut Tx, input: &OrderInput) -> Result<Order, DatabaseError> {
+        Database::within(
+            tx,
+            "INSERT INTO orders (user_id, user_email, total_cents, created_at, updated_at) \
+             VALUES ($1, $2, $3, $4, $4) \
+             RETURNING id, user_id, user_email, total_cents, status, created_at, updated_at",
+        )
+        .bind(input.user_id.get())
+        .bind(input.user_email.as_str())
+        .bind(input.total.cents())
+        .bind(now())
+        .one()
+        .await
     }
 
     /// The order with this id.
@@ -121,26 +122,26 @@ impl OrderStore {
             .await
     }
 
-    /// Completes a pending order; of two calls at once, one does.
+    /// Completes a pending order; of two transactions at once, one does.
     ///
     /// # Errors
     /// As [`insert`](Self::insert).
-    pub async fn complete(&self, id: i64) -> Result<Completion, DatabaseError> {
-        let completed = self
-            .database
-            .write(
-                "UPDATE orders SET status = 'completed', updated_at = $2 WHERE id = $1 AND status = 'pending' \
-                 RETURNING id, user_id, user_email, total_cents, status, created_at, updated_at",
-            )
-            .bind(id)
-            .bind(now())
-            .optional()
-            .await?;
-        Ok(match completed {
-            Some(order) => Completion::Completed(order),
-            None if self.get(id).await?.is_some() => Completion::AlreadyCompleted,
-            None => Completion::NotFound,
-        })
+    pub async fn complete(&self, tx: &mut Tx, id: i64) -> Result<Completion, DatabaseError> {
+        let completed = Database::within(
+            tx,
+            "UPDATE orders SET status = 'completed', updated_at = $2 WHERE id = $1 AND status = 'pending' \
+             RETURNING id, user_id, user_email, total_cents, status, created_at, updated_at",
+        )
+        .bind(id)
+        .bind(now())
+        .optional()
+        .await?;
+        if let Some(order) = completed {
+            return Ok(Completion::Completed(order));
+        }
+        let found: Option<i64> =
+            Database::within(tx, "SELECT id FROM orders WHERE id = $1").bind(id).optional().await?;
+        Ok(if found.is_some() { Completion::AlreadyCompleted } else { Completion::NotFound })
     }
 
     /// Removes an order; its id is not used again. Answers whether it was there.

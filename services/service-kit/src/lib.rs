@@ -1,5 +1,5 @@
-//! What every service needs once: settings, a database, an HTTP server with health and metrics, a broker, telemetry, and
-//! a process that stops gracefully.
+//! What every service needs once: settings, a database, an HTTP server with health and metrics, a broker and an outbox,
+//! telemetry, and a process that stops gracefully.
 //!
 //! A service is a thin crate on top: its domain, its routes, its SQL and its event handlers.
 //!
@@ -11,6 +11,7 @@ pub mod broker;
 pub mod database;
 pub mod email;
 pub mod http;
+pub mod outbox;
 pub mod process;
 pub mod settings;
 pub mod telemetry;

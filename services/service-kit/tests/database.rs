@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use messaging_memory::MemoryBroker;
 use service_kit::database::{DatabaseSettings, FromRecord, Migration, Record};
-use service_kit::{Database, DatabaseError};
+use service_kit::{Database, DatabaseError, outbox};
 use service_testing::TestDatabase;
 use test_brokers::{Direction, Faults, Postgres, or_skip};
 
@@ -43,6 +44,8 @@ service_testing::on_each_database! { std::future::ready:
     writers_queue_instead_of_failing,
     a_broken_statement_is_not_unavailability,
     an_older_program_starts_on_a_newer_schema,
+    transactions_and_single_statements_share_the_writer,
+    what_is_written_within_a_transaction_is_committed_with_it,
 }
 
 async fn replicas_that_start_at_once_migrate_once(database: TestDatabase) {
@@ -105,6 +108,50 @@ async fn a_broken_statement_is_not_unavailability(database: TestDatabase) {
 async fn an_older_program_starts_on_a_newer_schema(database: TestDatabase) {
     Database::open(&database.settings(), MIGRATIONS).await.unwrap();
     Database::open(&database.settings(), &MIGRATIONS[..1]).await.unwrap();
+}
+
+async fn transactions_and_single_statements_share_the_writer(database: TestDatabase) {
+    let database = Database::open(&database.settings(), MIGRATIONS).await.unwrap();
+    let outbox = outbox::open(&database, &MemoryBroker::new().messaging()).await.unwrap();
+    let work = (0..200).map(|number: i64| {
+        let (database, outbox) = (database.clone(), outbox.clone());
+        tokio::spawn(async move {
+            let insert = "INSERT INTO things (weight) VALUES ($1)";
+            if number % 2 == 0 {
+                return database.write(insert).bind(number).execute().await.unwrap();
+            }
+            let mut tx = outbox.begin().await.unwrap();
+            Database::within(&mut tx, insert).bind(number).execute().await.unwrap();
+            // Others want the writer now, and must wait without holding it up.
+            tokio::task::yield_now().await;
+            Database::within(&mut tx, insert).bind(number).execute().await.unwrap();
+            tx.commit().await.unwrap();
+        })
+    });
+    for done in tokio::time::timeout(Duration::from_secs(60), join_all(work)).await.unwrap() {
+        done.unwrap();
+    }
+    assert_eq!(database.read("SELECT COUNT(*) FROM things").one::<i64>().await.unwrap(), 301);
+}
+
+async fn what_is_written_within_a_transaction_is_committed_with_it(database: TestDatabase) {
+    let database = Database::open(&database.settings(), MIGRATIONS).await.unwrap();
+    let outbox = outbox::open(&database, &MemoryBroker::new().messaging()).await.unwrap();
+    let count = async || database.read("SELECT COUNT(*) FROM things").one::<i64>().await.unwrap();
+    for (commit, expected) in [(false, 1), (true, 2)] {
+        let mut tx = outbox.begin().await.unwrap();
+        let inserted: i64 =
+            Database::within(&mut tx, "INSERT INTO things (weight) VALUES (7) RETURNING weight").one().await.unwrap();
+        assert_eq!(inserted, 7);
+        let within: i64 = Database::within(&mut tx, "SELECT COUNT(*) FROM things").one().await.unwrap();
+        assert_eq!((within, count().await), (2, 1), "nobody else sees it yet");
+        if commit {
+            tx.commit().await.unwrap();
+        } else {
+            tx.rollback().await.unwrap();
+        }
+        assert_eq!(count().await, expected);
+    }
 }
 
 #[tokio::test]

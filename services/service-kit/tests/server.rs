@@ -86,9 +86,11 @@ async fn readiness_tells_what_is_missing_and_ends_with_the_stop() {
             async move { if broken { Err("unavailable".to_owned()) } else { Ok(()) } }
         })
     };
+    let advice = ReadinessCheck::new("advice", async || Err("not needed".to_owned())).advisory();
+    let checks = vec![check, advice];
     // Draining begins before the server stops, so that a balancer sees it coming.
     let draining = CancellationToken::new();
-    let operations = Operations { stop: draining.clone(), checks: vec![check], metrics: telemetry::detached_metrics() };
+    let operations = Operations { stop: draining.clone(), checks, metrics: telemetry::detached_metrics() };
     let (address, _stop, _server) = serve(http::app(None, operations)).await;
     let ready = async || {
         let answer = reqwest::get(format!("http://{address}/health/ready")).await.unwrap();
@@ -100,7 +102,9 @@ async fn readiness_tells_what_is_missing_and_ends_with_the_stop() {
     assert_eq!(body["checks"]["broker"], "unavailable");
 
     broken.store(false, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(ready().await.0, StatusCode::OK);
+    let (status, body) = ready().await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(body["checks"]["advice"], "not needed");
 
     draining.cancel();
     let (status, body) = ready().await;

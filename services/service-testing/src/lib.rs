@@ -5,13 +5,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
+mod customers;
 mod database;
+mod ledger;
 mod program;
 
 use std::time::Duration;
 
 pub use client::{Answer, Client};
+pub use customers::Customers;
 pub use database::TestDatabase;
+pub use ledger::{each_is_notified_once, every_item, until_notified};
 pub use program::{Ended, Program};
 pub use reqwest::{Method, StatusCode};
 

@@ -87,6 +87,12 @@ impl Program {
         self.signal(Signal::INT);
     }
 
+    /// Sends SIGKILL, and waits for the end.
+    pub async fn killed(self) -> Ended {
+        self.signal(Signal::KILL);
+        self.ended().await
+    }
+
     fn signal(&self, signal: Signal) {
         let id = self.child.id().expect("the program runs");
         let pid = Pid::from_raw(i32::try_from(id).unwrap()).unwrap();

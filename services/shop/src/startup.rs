@@ -11,12 +11,14 @@ use notifications::store::NotificationStore;
 use orders::service::OrderService;
 use orders::store::OrderStore;
 use service_kit::broker::{self, Consumers};
+use service_kit::outbox::{self, Relay, RelaySettings};
 use service_kit::{BoxFuture, Environment, StartError, http, telemetry};
 use tokio_util::sync::CancellationToken;
 
 use crate::settings::Settings;
 
-/// How long events that are on the bus at the stop may take: it forgets them with the process.
+/// How long events that were not handled at the stop may take. Those that take longer are handled after the next start:
+/// the bus forgets them with the process, the outbox does not.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(environment: Environment, stop: CancellationToken) -> BoxFuture<'static, Result<(), StartError>> {
@@ -31,24 +33,28 @@ async fn open(environment: Environment, stop: CancellationToken) -> Result<(), S
     let orders = OrderStore::open(&settings.database("orders")).await?;
     let notifications = NotificationStore::open(&settings.database("notifications")).await?;
     let messaging = broker::connect(&MessagingConfig::from_url("memory:")?.source("shop"), backends()).await?;
-    let handlers = notifications::startup::consumers(&notifications, &messaging, Arc::new(LogMailer));
+    let orders_outbox = outbox::open(orders.database(), &messaging).await?;
+    let notifications_outbox = outbox::open(notifications.database(), &messaging).await?;
+    let handlers = notifications::startup::consumers(&notifications, &notifications_outbox, Arc::new(LogMailer));
     let consumers = Consumers::start(&messaging, handlers).await?;
+    let relays =
+        [Relay::start(&orders_outbox, relaying()).await?, Relay::start(&notifications_outbox, relaying()).await?];
 
     if let (Ok(orders), Ok(notifications)) = (orders_listener.local_addr(), notifications_listener.local_addr()) {
         say_what_to_try(orders, notifications);
     }
 
-    // First no more orders, then every notification of those that were taken, then nobody asks for them any more.
+    // First no more requests, then every notification of the orders that were taken, then nobody handles events any more.
     let apis = stop.child_token();
     let consuming = CancellationToken::new();
     let serving = async {
-        let service = OrderService::new(orders.clone(), messaging.clone());
+        let service = OrderService::new(orders.clone(), orders_outbox);
         tokio::join!(
             orders::startup::serve(service, orders_listener, metrics.clone(), apis.clone()),
             notifications::startup::serve(notifications.clone(), notifications_listener, metrics, apis.clone()),
         );
         if let Err(error) = messaging.settled(SETTLE_DEADLINE).await {
-            tracing::warn!(%error, "stopping with events that were not handled");
+            tracing::warn!(%error, "stopping with events that were not handled: they are at the next start");
         }
         consuming.cancel();
     };
@@ -60,10 +66,21 @@ async fn open(environment: Environment, stop: CancellationToken) -> Result<(), S
     };
     let ((), consumed) = tokio::join!(serving, consumed);
 
+    for relay in relays {
+        relay.stop().await;
+    }
     broker::close(&messaging).await;
     orders.database().close().await;
     notifications.database().close().await;
     consumed
+}
+
+/// The databases belong to this process alone: whoever had the leases before it is gone, or about to be.
+fn relaying() -> RelaySettings {
+    let mut settings = RelaySettings::default();
+    settings.lease = Duration::from_secs(2);
+    settings.publish_deadline = Duration::from_secs(1);
+    settings
 }
 
 fn say_what_to_try(orders: SocketAddr, notifications: SocketAddr) {

@@ -14,6 +14,7 @@ use notifications::store::NotificationStore;
 use orders::service::OrderService;
 use orders::store::OrderStore;
 use serde_json::{Value, json};
+use service_kit::outbox::{self, Relay, RelaySettings};
 use service_kit::{http, telemetry};
 use service_testing::{Client, StatusCode, TestDatabase, eventually};
 use tokio_util::sync::CancellationToken;
@@ -83,14 +84,21 @@ async fn every_order_has_its_notifications_in_order_and_one_that_fails_holds_up_
     let mut patient = FailurePolicy::default().max_attempts(u32::MAX);
     patient.backoff = Duration::from_millis(100);
     patient.max_backoff = Duration::from_millis(100);
-    let routers = notifications::startup::consumers(&store, &messaging, Arc::new(LogMailer));
+    let notifications_outbox = outbox::open(store.database(), &messaging).await.unwrap();
+    let routers = notifications::startup::consumers(&store, &notifications_outbox, Arc::new(LogMailer));
     let routers =
         routers.into_iter().map(|router| router.concurrency(SLOTS).failure_policy(patient.clone()).layer(gate.clone()));
     let _running = messaging.run(routers.collect::<Vec<Router>>()).await.unwrap();
 
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let orders_address = listener.local_addr().unwrap();
-    let service = OrderService::new(OrderStore::open(&orders_database.settings()).await.unwrap(), messaging.clone());
+    let orders_store = OrderStore::open(&orders_database.settings()).await.unwrap();
+    let orders_outbox = outbox::open(orders_store.database(), &messaging).await.unwrap();
+    let _relays = [
+        Relay::start(&orders_outbox, RelaySettings::default()).await.unwrap(),
+        Relay::start(&notifications_outbox, RelaySettings::default()).await.unwrap(),
+    ];
+    let service = OrderService::new(orders_store, orders_outbox);
     tokio::spawn(orders::startup::serve(service, listener, telemetry::detached_metrics(), stop.clone()));
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let notifications = Client::new(listener.local_addr().unwrap());

@@ -1,54 +1,22 @@
 //! The `shop` program, as somebody meets it who has just cloned the project.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::Path;
+mod shop;
 
 use serde_json::{Value, json};
-use service_testing::{Client, Ended, Program, StatusCode, eventually};
+use service_testing::{Ended, Program, StatusCode, eventually};
 
-struct Shop {
-    program: Program,
-    orders: Client,
-    notifications: Client,
-}
+use crate::shop::Shop;
 
-impl Shop {
-    async fn open(data: &Path) -> Self {
-        let environment = [
-            ("SHOP_DATA_DIR", data.to_str().unwrap()),
-            ("SHOP_ORDERS_ADDR", "127.0.0.1:0"),
-            ("SHOP_NOTIFICATIONS_ADDR", "127.0.0.1:0"),
-        ];
-        let mut program = Program::start(env!("CARGO_BIN_EXE_shop"), &[], environment);
-        // The hint holds both addresses: what it says to try is what is tried here.
-        let hint = program.line_with("the shop is open").await;
-        let address = |path: &str| {
-            let (before, _) = hint.split_once(path).unwrap_or_else(|| panic!("{path} is not in: {hint}"));
-            before.rsplit_once("http://").unwrap().1.to_owned()
-        };
-        Self {
-            orders: Client::new(address("/api/v1/orders/")),
-            notifications: Client::new(address("/api/v1/notifications/")),
-            program,
-        }
-    }
-
-    /// Waits until there are so many notifications, all of them sent.
-    async fn sent(&self, count: usize) -> Vec<Value> {
-        eventually("notifications", async || {
-            let list = self.notifications.get("/api/v1/notifications/").await.body;
-            let items = list["items"].as_array().unwrap().clone();
-            let sent = items.iter().all(|item| item["sent_at"].is_string());
-            (items.len() == count && sent).then_some(items)
-        })
-        .await
-    }
-
-    async fn closed(self) {
-        self.program.terminate();
-        let Ended { status, log } = self.program.ended().await;
-        assert_eq!(status.code(), Some(0), "{log}");
-    }
+/// Waits until there are so many notifications, all of them sent.
+async fn sent(shop: &Shop, count: usize) -> Vec<Value> {
+    eventually("notifications", async || {
+        let list = shop.notifications.get("/api/v1/notifications/").await.body;
+        let items = list["items"].as_array().unwrap().clone();
+        let sent = items.iter().all(|item| item["sent_at"].is_string());
+        (items.len() == count && sent).then_some(items)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -60,24 +28,24 @@ async fn the_guides_flow() {
     let order = json!({"user_id": 1, "user_email": "user@example.com", "total": "99.99"});
     let placed = shop.orders.post("/api/v1/orders/", &order).await;
     assert_eq!(placed.status, StatusCode::CREATED);
-    let notifications = shop.sent(1).await;
+    let notifications = sent(&shop, 1).await;
     assert_eq!(notifications[0]["user_email"], "user@example.com");
     assert_eq!(notifications[0]["subject"], "Order Received");
     assert_eq!(notifications[0]["body"], "Your order #1 has been received. Total: $99.99");
 
     let completed = shop.orders.post("/api/v1/orders/1/complete", &json!({})).await;
     assert_eq!(completed.body["status"], "completed");
-    let notifications = shop.sent(2).await;
+    let notifications = sent(&shop, 2).await;
     assert_eq!(notifications[1]["subject"], "Order Completed");
     assert_eq!(notifications[1]["body"], "Your order #1 has been completed and shipped.");
 
     shop.closed().await;
     let shop = Shop::open(&data).await;
-    assert_eq!(shop.sent(2).await, notifications, "kept over the restart");
+    assert_eq!(sent(&shop, 2).await, notifications, "kept over the restart");
     assert_eq!(shop.orders.get("/api/v1/orders/1").await.body, completed.body);
     let placed = shop.orders.post("/api/v1/orders/", &order).await;
     assert_eq!(placed.body["id"], 2);
-    assert_eq!(shop.sent(3).await[2]["body"], "Your order #2 has been received. Total: $99.99");
+    assert_eq!(sent(&shop, 3).await[2]["body"], "Your order #2 has been received. Total: $99.99");
     shop.closed().await;
 }
 

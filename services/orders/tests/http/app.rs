@@ -2,11 +2,14 @@
 
 use std::ops::Deref;
 
+use messaging::{Event, EventData, Json, Router, Running};
 use messaging_memory::MemoryBroker;
 use orders::service::OrderService;
 use orders::startup;
 use orders::store::OrderStore;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use service_kit::outbox::{self, Relay, RelaySettings};
 use service_kit::{http, telemetry};
 use service_testing::{Client, StatusCode, TestDatabase};
 use tokio::task::JoinHandle;
@@ -16,6 +19,10 @@ pub(crate) struct TestApp {
     client: Client,
     /// What the application announces.
     pub(crate) bus: MemoryBroker,
+    /// Publishes what the application records, if it was asked for.
+    _relay: Option<Relay>,
+    /// Whom the bus publishes for.
+    _listening: Running,
     database: TestDatabase,
     stop: CancellationToken,
     server: JoinHandle<()>,
@@ -30,15 +37,29 @@ impl Deref for TestApp {
 }
 
 impl TestApp {
+    /// Records events and publishes none, as with the broker away.
     pub(crate) async fn start(database: TestDatabase) -> Self {
+        Self::with(database, false).await
+    }
+
+    /// Publishes what it records.
+    pub(crate) async fn start_with_relay(database: TestDatabase) -> Self {
+        Self::with(database, true).await
+    }
+
+    async fn with(database: TestDatabase, relayed: bool) -> Self {
         let bus = MemoryBroker::new();
+        let listening = Router::new("listener").on_message("order-events", async |_: Json<Value>| {});
+        let listening = bus.messaging().run_one(listening).await.unwrap();
         let store = OrderStore::open(&database.settings()).await.unwrap();
         let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let client = Client::new(listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let service = OrderService::new(store, bus.messaging());
+        let outbox = outbox::open(store.database(), &bus.messaging()).await.unwrap();
+        let relay = if relayed { Some(Relay::start(&outbox, RelaySettings::default()).await.unwrap()) } else { None };
+        let service = OrderService::new(store, outbox);
         let server = tokio::spawn(startup::serve(service, listener, telemetry::detached_metrics(), stop.clone()));
-        Self { client, bus, database, stop, server }
+        Self { client, bus, _relay: relay, _listening: listening, database, stop, server }
     }
 
     /// Ends the application as a signal would, and starts it anew on the same database.
@@ -46,6 +67,19 @@ impl TestApp {
         self.stop.cancel();
         self.server.await.unwrap();
         Self::start(self.database).await
+    }
+
+    /// The same, with the broker back.
+    pub(crate) async fn restarted_with_relay(self) -> Self {
+        self.stop.cancel();
+        self.server.await.unwrap();
+        Self::start_with_relay(self.database).await
+    }
+
+    /// What was announced, once all of it is.
+    pub(crate) async fn announced<T: EventData + DeserializeOwned>(&self) -> Vec<Event<T>> {
+        self.bus.settled().await.unwrap();
+        self.bus.published().unwrap()
     }
 
     /// Places the guide's order and answers its id.

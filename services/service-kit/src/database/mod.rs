@@ -21,6 +21,8 @@ pub use migrations::Migration;
 pub use query::{Argument, Column, FromRecord, Query, Record};
 pub use url::DatabaseUrl;
 
+use messaging_outbox::Tx;
+
 use crate::BoxFuture;
 use crate::settings::{Environment, SettingError};
 
@@ -79,6 +81,19 @@ impl fmt::Debug for Database {
     }
 }
 
+/// Where the outbox has its tables: beside the service's own. Of SQLite the writer's pool, so that transactions and
+/// single statements queue for the same connection.
+impl From<&Database> for messaging_outbox::Pool {
+    fn from(database: &Database) -> Self {
+        match &database.pools {
+            #[cfg(feature = "sqlite")]
+            Pools::Sqlite { write, .. } => write.clone().into(),
+            #[cfg(feature = "postgres")]
+            Pools::Postgres(pool) => pool.clone().into(),
+        }
+    }
+}
+
 impl Database {
     /// Opens the database and applies the migrations it lacks. Any number of replicas may do this
     /// at the same moment.
@@ -105,12 +120,18 @@ impl Database {
 
     /// A statement that only reads.
     pub fn read(&self, sql: &'static str) -> Query<'_> {
-        Query::new(&self.pools, query::Intent::Read, sql)
+        Query::on(&self.pools, query::Intent::Read, sql)
     }
 
-    /// A statement that writes, committed on its own.
+    /// A statement that writes, committed on its own. On SQLite it waits for the one writer: never from inside a
+    /// transaction, which [`within`](Self::within) is for.
     pub fn write(&self, sql: &'static str) -> Query<'_> {
-        Query::new(&self.pools, query::Intent::Write, sql)
+        Query::on(&self.pools, query::Intent::Write, sql)
+    }
+
+    /// A statement inside a transaction of the outbox, committed with it.
+    pub fn within<'t>(tx: &'t mut Tx, sql: &'static str) -> Query<'t> {
+        Query::within(tx, sql)
     }
 
     /// Whether the database answers.

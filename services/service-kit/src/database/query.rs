@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use messaging_outbox::{Connection, Tx};
 use sqlx::Row;
 
 use crate::BoxFuture;
@@ -42,6 +43,9 @@ impl From<Option<&str>> for Argument {
         Self::Text(value.map(str::to_owned))
     }
 }
+
+/// A transaction can only be of a database that the service opened, so that this is never said.
+const WITHOUT_DRIVER: &str = "the transaction is on a database that this program is built without";
 
 /// A row of a result, whichever driver it came from.
 #[derive(Clone, Copy)]
@@ -142,11 +146,19 @@ pub(super) enum Intent {
     Write,
 }
 
+/// Where a statement runs.
+enum Target<'d> {
+    /// On a connection of its own.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only SQLite has a pool for each intent"))]
+    Pools(&'d Pools, Intent),
+    /// In a transaction.
+    Transaction(Connection<'d>),
+}
+
 /// A statement and its arguments, ready to run.
 #[must_use = "a query does nothing until it is run"]
 pub struct Query<'d> {
-    pools: &'d Pools,
-    intent: Intent,
+    target: Target<'d>,
     sql: &'static str,
     arguments: Vec<Argument>,
 }
@@ -157,17 +169,17 @@ impl std::fmt::Debug for Query<'_> {
     }
 }
 
-/// Binds the arguments of `$self` and runs it on `$pool`.
+/// Binds the arguments to the statement and runs it on `$executor`.
 macro_rules! fetch {
-    ($self:ident, $pool:expr) => {{
-        let mut query = sqlx::query($self.sql);
-        for argument in $self.arguments {
+    ($sql:expr, $arguments:expr, $executor:expr) => {{
+        let mut query = sqlx::query($sql);
+        for argument in $arguments {
             query = match argument {
                 Argument::Integer(value) => query.bind(value),
                 Argument::Text(value) => query.bind(value),
             };
         }
-        query.fetch_all($pool).await?
+        query.fetch_all($executor).await?
     }};
 }
 
@@ -191,8 +203,12 @@ impl Rows {
 }
 
 impl<'d> Query<'d> {
-    pub(super) fn new(pools: &'d Pools, intent: Intent, sql: &'static str) -> Self {
-        Self { pools, intent, sql, arguments: Vec::new() }
+    pub(super) fn on(pools: &'d Pools, intent: Intent, sql: &'static str) -> Self {
+        Self { target: Target::Pools(pools, intent), sql, arguments: Vec::new() }
+    }
+
+    pub(super) fn within(tx: &'d mut Tx, sql: &'static str) -> Self {
+        Self { target: Target::Transaction(tx.connection()), sql, arguments: Vec::new() }
     }
 
     /// Gives the next placeholder its value.
@@ -234,18 +250,24 @@ impl<'d> Query<'d> {
     }
 
     fn rows(self) -> BoxFuture<'d, Result<Rows, DatabaseError>> {
+        let Self { target, sql, arguments } = self;
         let fetching = async move {
-            Ok(match self.pools {
+            Ok(match target {
                 #[cfg(feature = "sqlite")]
-                Pools::Sqlite { read, write } => {
-                    let pool = match self.intent {
-                        Intent::Read => read,
-                        Intent::Write => write,
-                    };
-                    Rows::Sqlite(fetch!(self, pool))
+                Target::Pools(Pools::Sqlite { read, .. }, Intent::Read) => Rows::Sqlite(fetch!(sql, arguments, read)),
+                #[cfg(feature = "sqlite")]
+                Target::Pools(Pools::Sqlite { write, .. }, Intent::Write) => {
+                    Rows::Sqlite(fetch!(sql, arguments, write))
                 }
+                #[cfg(feature = "sqlite")]
+                Target::Transaction(Connection::Sqlite(connection)) => Rows::Sqlite(fetch!(sql, arguments, connection)),
                 #[cfg(feature = "postgres")]
-                Pools::Postgres(pool) => Rows::Postgres(fetch!(self, pool)),
+                Target::Pools(Pools::Postgres(pool), _) => Rows::Postgres(fetch!(sql, arguments, pool)),
+                #[cfg(feature = "postgres")]
+                Target::Transaction(Connection::Postgres(connection)) => {
+                    Rows::Postgres(fetch!(sql, arguments, connection))
+                }
+                Target::Transaction(_) => return Err(DatabaseError::Missing(WITHOUT_DRIVER.to_owned())),
             })
         };
         Box::pin(async {

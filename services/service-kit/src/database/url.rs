@@ -82,6 +82,7 @@ impl FromStr for DatabaseUrl {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (scheme, rest) = text.split_once(':').ok_or(DatabaseUrlError::NotAUrl)?;
         // SQLAlchemy names its driver in the scheme, as in `postgresql+asyncpg`.
+        #[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "only SQLite's paths depend on it"))]
         let (dialect, driver) = match scheme.split_once('+') {
             Some((dialect, driver)) => (dialect, Some(driver)),
             None => (scheme, None),

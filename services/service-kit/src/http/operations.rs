@@ -23,6 +23,7 @@ const CHECK_DEADLINE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct ReadinessCheck {
     name: &'static str,
+    advisory: bool,
     check: Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
 }
 
@@ -32,7 +33,12 @@ impl ReadinessCheck {
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
-        Self { name, check: Arc::new(move || Box::pin(check())) }
+        Self { name, advisory: false, check: Arc::new(move || Box::pin(check())) }
+    }
+
+    /// The same check, shown and not decisive: the process does its work without it, if later.
+    pub fn advisory(self) -> Self {
+        Self { advisory: true, ..self }
     }
 
     /// Whether the database answers.
@@ -61,7 +67,7 @@ impl fmt::Debug for ReadinessCheck {
 pub struct Operations {
     /// Cancelled when the process begins to drain: it is alive then, but no longer ready.
     pub stop: CancellationToken,
-    /// All must pass for the process to be ready.
+    /// All but the advisory ones must pass for the process to be ready.
     pub checks: Vec<ReadinessCheck>,
     /// What `/metrics` shows.
     pub metrics: PrometheusHandle,
@@ -88,7 +94,7 @@ async fn live() -> Json<Value> {
 
 async fn ready(State(operations): State<Operations>) -> Response {
     let results = futures::future::join_all(operations.checks.iter().map(run)).await;
-    let passed = results.iter().all(|(_, result)| result.is_ok());
+    let passed = results.iter().zip(&operations.checks).all(|((_, result), check)| result.is_ok() || check.advisory);
     let checks: Map<String, Value> = results
         .into_iter()
         .map(|(name, result)| (name.to_owned(), result.err().unwrap_or_else(|| "ok".to_owned()).into()))

@@ -1,0 +1,70 @@
+//! Orders against notifications: none lost, none twice, in order.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::{Client, eventually};
+
+/// How many items a page may have.
+const PAGE: usize = 100;
+
+/// All items of a list.
+pub async fn every_item(client: &Client, path: &str) -> Vec<Value> {
+    let mut items = Vec::new();
+    for page in 1.. {
+        let list = client.get(&format!("{path}?page_size={PAGE}&page={page}")).await.body;
+        let more = list["items"].as_array().unwrap();
+        items.extend_from_slice(more);
+        if more.len() < PAGE {
+            break;
+        }
+    }
+    items
+}
+
+/// Waits until there are as many notifications as these orders call for, all of them sent.
+pub async fn until_notified(orders: &Client, notifications: &Client) {
+    let expected: usize = every_item(orders, "/api/v1/orders/").await.iter().map(|order| subjects(order).len()).sum();
+    eventually(&format!("{expected} notifications"), async || {
+        let total = notifications.get("/api/v1/notifications/?page_size=1").await.body["total"].as_u64().unwrap();
+        (total as usize >= expected).then_some(())
+    })
+    .await;
+    eventually("the e-mail of all notifications", async || {
+        let all = every_item(notifications, "/api/v1/notifications/").await;
+        all.iter().all(|notification| notification["sent_at"].is_string()).then_some(())
+    })
+    .await;
+}
+
+/// Checks that each order has its notifications, each once and in order, and that there are no others; answers how many
+/// orders there are.
+pub async fn each_is_notified_once(orders: &Client, notifications: &Client) -> usize {
+    let mut notified: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+    for notification in every_item(notifications, "/api/v1/notifications/").await {
+        let subject = notification["subject"].as_str().unwrap().to_owned();
+        notified.entry(order_of(&notification)).or_default().push(subject);
+    }
+    let orders = every_item(orders, "/api/v1/orders/").await;
+    for order in &orders {
+        let id = order["id"].as_i64().unwrap();
+        assert_eq!(notified.remove(&id).unwrap_or_default(), subjects(order), "of order {id}");
+    }
+    assert!(notified.is_empty(), "notifications of orders that there are not: {notified:?}");
+    orders.len()
+}
+
+/// What is notified of an order.
+fn subjects(order: &Value) -> &'static [&'static str] {
+    match order["status"].as_str() {
+        Some("completed") => &["Order Received", "Order Completed"],
+        _ => &["Order Received"],
+    }
+}
+
+/// The order that a notification is about.
+fn order_of(notification: &Value) -> i64 {
+    let (_, rest) = notification["body"].as_str().unwrap().split_once('#').unwrap();
+    rest.split_whitespace().next().unwrap().parse().unwrap()
+}
