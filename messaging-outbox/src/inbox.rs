@@ -2,7 +2,7 @@
 //! in the transaction of its effects; what comes again is settled without running the handler.
 
 use messaging::{
-    Begun, Broker, Delivery, Ending, Error, FailureKind, Finished, FromRef, HandlerError, Name, Resource,
+    Begun, Broker, Delivery, Ending, Error, FailureKind, Finished, FromRef, HandlerError, Message, Name, Resource,
     ResourceContext, replayed_letter,
 };
 
@@ -26,17 +26,24 @@ impl Identity {
     fn of(delivery: &Delivery, group: &Name, broker: &dyn Broker) -> Result<Self, HandlerError> {
         let (message, partition, position) = (&delivery.message, delivery.partition, delivery.position);
         let (topic, letter) = (&message.topic, replayed_letter(message));
+        let told = || {
+            let position = message.attributes.get_str(Message::POSITION_ID);
+            position.or_else(|| message.headers.get_str(Message::MESSAGE_ID))
+        };
         let (source, id) = match (&message.envelope, broker.log(topic), letter) {
             (Some(envelope), _, _) => (envelope.source.to_string(), envelope.id.to_string()),
             // One dead letter is replayed with effect once.
             (None, Some(log), Some(letter)) => (format!("{log}/{topic}"), format!("letter {letter}")),
             (None, Some(log), None) => (format!("{log}/{topic}"), format!("{partition}/{position}")),
             (None, None, _) => {
-                return Err(HandlerError::permanent(format!(
-                    "a message on topic {topic:?} without an envelope has nothing to be recognised by on `{}`: a \
-                     handler with `Tx` needs events with source and id",
-                    broker.name()
-                )));
+                let name = broker.name();
+                let id = told().ok_or_else(|| {
+                    HandlerError::permanent(format!(
+                        "a message on topic {topic:?} without an envelope has nothing to be recognised by on `{name}`: a \
+                         handler with `Tx` needs events with source and id, or the header `message-id`"
+                    ))
+                })?;
+                (format!("{name}/{topic}"), id.to_owned())
             }
         };
         if source.contains('\0') || id.contains('\0') {

@@ -19,7 +19,7 @@ use messaging::{Message, Name, cloudevents};
 
 const KEY: &str = "messaging-key";
 /// The header that stands for the property `message_id` of a message without an envelope.
-const MESSAGE_ID: &str = "message-id";
+const MESSAGE_ID: &str = Message::MESSAGE_ID;
 const ESCAPE: &str = "header:";
 /// What the broker adds to what it hands over again.
 const OF_THE_BROKER: [&str; 2] = ["x-delivery-count", "x-acquired-count"];

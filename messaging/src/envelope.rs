@@ -39,8 +39,10 @@ impl EventId {
     /// Reads an id; a UUID in its hyphenated lower-case form is kept compactly and prints as it was read.
     #[must_use]
     pub fn parse(text: &str) -> Self {
+        // Of the forms that are read as a UUID only the hyphenated one has 36 characters.
+        let is_canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
         match Uuid::try_parse(text) {
-            Ok(uuid) if uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text => Self::Uuid(uuid),
+            Ok(uuid) if is_canonical => Self::Uuid(uuid),
             _ => Self::Text(Name::new(text)),
         }
     }

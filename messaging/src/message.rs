@@ -21,7 +21,8 @@ pub struct Message {
     pub content_type: Option<Name>,
     /// Id, source, name and time, if the message is an event.
     pub envelope: Option<Envelope>,
-    /// The event's further CloudEvents attributes by their names: `subject`, `dataschema`, `traceparent`, extensions.
+    /// The event's further CloudEvents attributes by their names: `subject`, `dataschema`, `traceparent`, extensions. Of a
+    /// message without an envelope at most [`POSITION_ID`](Self::POSITION_ID), which is not sent on.
     pub attributes: Headers,
     /// Headers that are no attributes.
     pub headers: Headers,
@@ -30,6 +31,13 @@ pub struct Message {
 }
 
 impl Message {
+    /// The attribute by which a backend tells what a message without an envelope is known by, if its partition and
+    /// position alone do not say it ([`Broker::log`](crate::Broker::log)).
+    pub const POSITION_ID: &str = "positionid";
+    /// The header by which the producer of a message without an envelope says what it is known by, as AMQP's
+    /// `message-id`.
+    pub const MESSAGE_ID: &str = "message-id";
+
     /// A message without key, envelope and headers.
     #[must_use]
     pub fn new(topic: impl Into<Name>, payload: impl Into<Bytes>) -> Self {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use messaging::{BootClock, Error, ErrorKind, Name, Start, handoff};
+use messaging::{BootClock, Error, ErrorKind, Name, Start, cloudevents::Reader, handoff};
 use rdkafka::{
     Message as _, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -49,6 +49,7 @@ pub(super) struct Pump {
     pub(super) out: handoff::Sender<Event>,
     /// What goes out next.
     pub(super) events: Vec<Event>,
+    reader: Reader,
     letters: Letters,
     pub(super) topics: Vec<Name>,
     pub(super) start: Start,
@@ -90,6 +91,7 @@ impl Pump {
             inbox,
             out,
             events: Vec::new(),
+            reader: Reader::default(),
             letters: Letters::default(),
             topics,
             start,
@@ -134,7 +136,7 @@ impl Pump {
         let mut activity = self.consumer.context().activity();
         for _ in 0..TURN {
             match self.consumer.poll(Duration::ZERO) {
-                Some(Ok(message)) => take(&mut self.tenures, &mut self.events, &message),
+                Some(Ok(message)) => take(&mut self.tenures, &mut self.reader, &mut self.events, &message),
                 Some(Err(error)) => self.note(&error),
                 None => {
                     // Either nothing was there, or something that was called back.
@@ -337,13 +339,13 @@ impl Pump {
 }
 
 /// Turns a message into an event, unless its partition is not the executor's, or it is finished.
-fn take(tenures: &mut Tenures, events: &mut Vec<Event>, message: &BorrowedMessage<'_>) {
+fn take(tenures: &mut Tenures, reader: &mut Reader, events: &mut Vec<Event>, message: &BorrowedMessage<'_>) {
     let Ok(offset) = u64::try_from(message.offset()) else { return };
     let Some(tenure) = tenures.find_mut(message.topic(), message.partition()) else { return };
     if !tenure.is_held() || !tenure.progress.deliver(offset) {
         return;
     }
-    let read = record::read(&tenure.topic, message);
+    let read = record::read_with(reader, &tenure.topic, message);
     tenure.untold.0 += 1;
     tenure.untold.1 += read.weight();
     events.push(Event::Message { slot: tenure.id.slot, offset, message: Arc::new(read) });
