@@ -87,9 +87,14 @@ impl Program {
         self.signal(Signal::INT);
     }
 
+    /// Sends SIGKILL.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
     /// Sends SIGKILL, and waits for the end.
     pub async fn killed(self) -> Ended {
-        self.signal(Signal::KILL);
+        self.kill();
         self.ended().await
     }
 

@@ -1,0 +1,75 @@
+//! What is tried on each broker.
+
+use std::ops::Deref;
+
+use serde_json::{Value, json};
+use service_testing::{Client, Customers, StatusCode, each_is_notified_once, eventually, every_item, until_notified};
+use test_brokers::{Broker, Postgres};
+
+use crate::services::Services;
+
+const CUSTOMERS: usize = 4;
+/// How many orders are completed between two misfortunes.
+const ORDERS: usize = 25;
+
+pub(crate) async fn nothing_is_lost_or_done_twice(postgres: &Postgres, broker: &impl Deref<Target = Broker>) {
+    let mut services = Services::start(postgres, broker.url()).await;
+    as_the_guide_says(&services.orders(), &services.notifications).await;
+
+    let mut customers = Customers::start(CUSTOMERS, &services.orders.subscribe());
+    for number in 0..kills() {
+        customers.complete_more(ORDERS).await;
+        services.kill_orders().await;
+        customers.complete_more(ORDERS).await;
+        services.kill_consumer(number).await;
+    }
+    // One that was given to the tests is not ours to stop.
+    if broker.nodes().is_ok() {
+        broker.stop().await.unwrap();
+        customers.complete_more(ORDERS).await;
+        broker.start().await.unwrap();
+    }
+    customers.complete_more(ORDERS).await;
+    customers.leave().await;
+
+    until_notified(&services.orders(), &services.notifications).await;
+    services.until_published().await;
+    let orders = each_is_notified_once(&services.orders(), &services.notifications).await;
+    assert!(orders > kills() * 2 * ORDERS, "{orders} orders");
+    println!("{}: {orders} orders, each program killed {} times", broker.kind(), kills());
+    services.stop().await;
+}
+
+/// How often each program is killed.
+fn kills() -> usize {
+    std::env::var("END_TO_END_KILLS").map_or(2, |kills| kills.parse().expect("END_TO_END_KILLS is a number"))
+}
+
+/// The manual test of the guide.
+async fn as_the_guide_says(orders: &Client, notifications: &Client) {
+    let order = json!({"user_id": 1, "user_email": "user@example.com", "total": "99.99"});
+    let placed = orders.post("/api/v1/orders/", &order).await;
+    assert_eq!(placed.status, StatusCode::CREATED, "{}", placed.body);
+    let id = &placed.body["id"];
+    let [received] = sent(notifications).await;
+    assert_eq!(received["user_email"], "user@example.com");
+    assert_eq!(received["subject"], "Order Received");
+    assert_eq!(received["body"], format!("Your order #{id} has been received. Total: $99.99"));
+
+    let completed = orders.post(&format!("/api/v1/orders/{id}/complete"), &json!({})).await;
+    assert_eq!(completed.body["status"], "completed", "{}", completed.body);
+    let [again, shipped] = sent(notifications).await;
+    assert_eq!(again, received);
+    assert_eq!(shipped["subject"], "Order Completed");
+    assert_eq!(shipped["body"], format!("Your order #{id} has been completed and shipped."));
+}
+
+/// Waits until there are so many notifications, all of them sent.
+async fn sent<const COUNT: usize>(notifications: &Client) -> [Value; COUNT] {
+    eventually("notifications", async || {
+        let all = every_item(notifications, "/api/v1/notifications/").await;
+        let sent = all.iter().all(|notification| notification["sent_at"].is_string());
+        if sent { all.try_into().ok() } else { None }
+    })
+    .await
+}
