@@ -203,6 +203,14 @@ impl KafkaAdmin {
         AdminOptions::new().request_timeout(deadline).operation_timeout(deadline)
     }
 
+    /// The offset after the last message of a partition.
+    pub(crate) fn end_of(&self, topic: &str, partition: u32) -> Result<u64, Error> {
+        let watermarks =
+            self.client.inner().fetch_watermarks(topic, partition.cast_signed(), self.config.connect_timeout);
+        let doing = || format!("asking for the end of partition {partition} of topic {topic:?}");
+        watermarks.map(|(_, high)| high.unsigned_abs()).map_err(|error| from_kafka(&doing(), error))
+    }
+
     /// Checks that a broker answers.
     pub(crate) fn ping(&self, deadline: Duration) -> Result<(), Error> {
         self.client
@@ -250,5 +258,22 @@ impl Admin for KafkaAdmin {
     async fn browse(&self, topic: &str, partition: u32, from: Position, limit: usize) -> Result<Vec<Delivery>, Error> {
         let (admin, topic) = (self.clone(), Name::new(topic));
         blocking(move || crate::inspect::browse(&admin, &topic, partition, from, limit)).await
+    }
+
+    async fn end(&self, topic: &str, partition: u32) -> Result<Position, Error> {
+        let (admin, topic) = (self.clone(), Name::new(topic));
+        blocking(move || crate::inspect::end(&admin, &topic, partition)).await
+    }
+
+    async fn unsettled(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: u32,
+        from: Position,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, Error> {
+        let (admin, group, topic) = (self.clone(), Name::new(group), Name::new(topic));
+        blocking(move || crate::inspect::unsettled(&admin, &group, &topic, partition, from, limit)).await
     }
 }

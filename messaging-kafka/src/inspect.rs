@@ -120,6 +120,41 @@ pub(crate) fn browse(
     Ok(deliveries)
 }
 
+/// The position after the last message of a partition.
+pub(crate) fn end(admin: &KafkaAdmin, topic: &Name, partition: u32) -> Result<Position, Error> {
+    retry(admin.config().connect_timeout, || admin.end_of(topic, partition)).map(Position::new)
+}
+
+/// Up to `limit` messages of a partition that a group has not finished, from a position on.
+pub(crate) fn unsettled(
+    admin: &KafkaAdmin,
+    group: &str,
+    topic: &Name,
+    partition: u32,
+    from: Position,
+    limit: usize,
+) -> Result<Vec<Delivery>, Error> {
+    let patience = admin.config().connect_timeout;
+    let consumer = onlooker(admin, group)?;
+    let place = (topic.to_string(), partition.cast_signed());
+    let committed = retry(patience, || committed(&consumer, std::slice::from_ref(&place), patience))?;
+    let progress = committed.get(&place).map_or_else(Progress::default, |committed| {
+        let finished = committed.mark.iter().flat_map(|mark| mark.finished(committed.offset));
+        Progress::new(committed.offset, finished)
+    });
+    let mut next = from.major.max(progress.watermark());
+    let mut found: Vec<Delivery> = Vec::new();
+    while found.len() < limit {
+        // At least some: between two unfinished ones there may be many that are finished.
+        let page = browse(admin, topic, partition, Position::new(next), (limit - found.len()).max(100))?;
+        let Some(last) = page.last() else { break };
+        next = last.position.major + 1;
+        found.extend(page.into_iter().filter(|delivery| !progress.is_finished(delivery.position.major)));
+    }
+    found.truncate(limit);
+    Ok(found)
+}
+
 /// The offset after the last message that was read.
 fn position(consumer: &BaseConsumer<Onlooker>) -> Option<u64> {
     match consumer.position().ok()?.elements().first()?.offset() {

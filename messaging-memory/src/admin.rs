@@ -75,6 +75,36 @@ impl Admin for MemoryAdmin {
             Ok(messages.zip(first..).map(|(message, position)| browsed(message, partition, position)).collect())
         })
     }
+
+    async fn end(&self, topic: &str, partition: u32) -> Result<Position, Error> {
+        self.0.read(|state| Ok(Position::new(find_partition(state, topic, partition)?.log.end())))
+    }
+
+    async fn unsettled(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: u32,
+        from: Position,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, Error> {
+        self.0.read(|state| {
+            let log = &find_partition(state, topic, partition)?.log;
+            let index = state.find_topic(topic);
+            let group = state.find_group(group).map(|group| &state.groups[group as usize]);
+            let cursors = group.iter().flat_map(|group| &group.cursors).map(|id| &state.cursors[*id as usize]);
+            let progress = cursors
+                .filter(|cursor| Some(cursor.topic) == index && cursor.partition == partition)
+                .map(|cursor| &cursor.progress)
+                .next();
+            let first = from.major.max(log.base());
+            let messages = (first..).zip(log.range(first, u64::MAX).map(|entry| entry.message.clone()));
+            let open = messages
+                .filter(|(position, _)| progress.is_none_or(|progress| !progress.contains(*position)))
+                .take(limit);
+            Ok(open.map(|(position, message)| browsed(message, partition, position)).collect())
+        })
+    }
 }
 
 impl MemoryBroker {

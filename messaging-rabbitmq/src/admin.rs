@@ -149,6 +149,36 @@ impl Admin for RabbitMqAdmin {
         link.answer(&what, channel.close(200, "OK".into())).await?;
         Ok(found)
     }
+
+    /// As browsing counts positions.
+    async fn end(&self, topic: &str, partition: u32) -> Result<Position, Error> {
+        let link = self.link().await?;
+        let queue = names::group_queue(topic, OPERATORS, partition)?;
+        let counted = Topology { links: &self.links, link: &link }.queue(&queue).await?;
+        match counted {
+            Some(counted) => Ok(Position::new(u64::from(counted.ready) + 1)),
+            None if names::is_dead_letters(topic) => Ok(Position::new(1)),
+            None => Err(kept_for_nobody(topic)),
+        }
+    }
+
+    async fn unsettled(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: u32,
+        from: Position,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, Error> {
+        if group != OPERATORS {
+            let message = format!(
+                "what group {group:?} has not settled of topic {topic:?} cannot be shown: RabbitMQ hands a queue to one \
+                 consumer; only what is kept for the group {OPERATORS:?} can be"
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        self.browse(topic, partition, from, limit).await
+    }
 }
 
 fn kept_for_nobody(topic: &str) -> Error {

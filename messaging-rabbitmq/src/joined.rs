@@ -45,9 +45,11 @@ impl Joined {
         let topics = Topology { links, link: &link }.group(subscription).await?;
         let mut places = Vec::new();
         for (topic, facts) in topics {
+            // Whoever settles by hand has to see past what stays as it is.
+            let prefetch = if subscription.dead_letters { facts.prefetch } else { u16::MAX };
             for partition in 0..facts.partitions {
                 let queue = names::group_queue(&topic, group, partition)?;
-                places.push(Place { topic: topic.clone(), partition, queue, prefetch: facts.prefetch, quorum });
+                places.push(Place { topic: topic.clone(), partition, queue, prefetch, quorum });
             }
         }
         let control = link.channel().await?;

@@ -18,7 +18,7 @@ use crate::config::wrong;
 
 /// The group that keeps dead letters until somebody settles them. Its queue is declared with the group whose letters
 /// they are, so that none is lost, and is what browsing a dead-letter topic shows.
-pub const OPERATORS: &str = "operators";
+pub use messaging::OPERATORS;
 
 /// Topics longer than this have a shorter name for their arguments.
 const LONG: usize = 80;

@@ -127,6 +127,9 @@ impl Topology<'_> {
             let facts = self.topic(topic).await?;
             self.queues(topic, group, facts.partitions).await?;
             topics.push((topic.clone(), facts));
+            if !subscription.dead_letters {
+                continue;
+            }
             let Some((letters, replays)) = names::companions(topic, group) else { continue };
             let facts = self.topic(&letters).await?;
             self.queues(&letters, OPERATORS, facts.partitions).await?;

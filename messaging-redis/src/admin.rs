@@ -61,6 +61,51 @@ impl Admin for RedisAdmin {
         let read = entries.into_iter().filter_map(|value| entry::read_entry(&topic.name, value, &mut scratch));
         Ok(read.map(|(position, message)| delivery(message, partition, position)).collect())
     }
+
+    async fn end(&self, topic: &str, partition: u32) -> Result<Position, Error> {
+        let Some(topic) = self.topics.describe(topic).await? else { return Ok(Position::default()) };
+        let Some(stream) = topic.streams.get(partition as usize) else { return Ok(Position::default()) };
+        let mut cmd = Cmd::new();
+        cmd.arg("XREVRANGE").arg(&**stream).arg("+").arg("-").arg("COUNT").arg(1);
+        let newest: Vec<Value> = self.link.query("reading the newest entry", cmd).await?;
+        Ok(newest.first().and_then(id_of).map(entry::after).unwrap_or_default())
+    }
+
+    async fn unsettled(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: u32,
+        from: Position,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, Error> {
+        let Some(found) = self.topics.describe(topic).await? else { return Ok(Vec::new()) };
+        let Some(stream) = found.streams.get(partition as usize) else { return Ok(Vec::new()) };
+        let (mut from, mut unsettled) = (from, Vec::new());
+        while unsettled.len() < limit {
+            let page = self.browse(topic, partition, from, (limit - unsettled.len()).max(100)).await?;
+            let (Some(first), Some(last)) = (page.first(), page.last()) else { break };
+            let ends = (first.position, last.position);
+            from = entry::after(ends.1);
+            let open = self.open(stream, group, ends).await?;
+            unsettled.extend(page.into_iter().filter(|delivery| open.holds(delivery.position)));
+        }
+        unsettled.truncate(limit);
+        Ok(unsettled)
+    }
+}
+
+/// What a group has not settled of a stretch of a stream.
+struct Open {
+    /// The last entry that was delivered; `None` without a group.
+    last: Option<Position>,
+    pending: Vec<Position>,
+}
+
+impl Open {
+    fn holds(&self, position: Position) -> bool {
+        self.last.is_none_or(|last| position > last) || self.pending.contains(&position)
+    }
 }
 
 fn delivery(message: Message, partition: u32, position: Position) -> Delivery {
@@ -131,6 +176,24 @@ fn field<T: FromRedisValue>(pairs: &[(String, Value)], name: &str) -> Option<T> 
 }
 
 impl RedisAdmin {
+    /// What a group has not settled from one entry to another.
+    async fn open(&self, stream: &str, group: &str, (first, last): (Position, Position)) -> Result<Open, Error> {
+        let doing = "asking for what a group has not settled";
+        let mut pipe = Pipeline::new();
+        // In this order: what is delivered between the two answers counts as open either way.
+        pipe.cmd("XINFO").arg("GROUPS").arg(stream);
+        pipe.cmd("XPENDING").arg(stream).arg(group).arg(entry::id(first)).arg(entry::id(last)).arg(i64::MAX);
+        let mut answers = self.link.pipeline(doing, &pipe).await?.into_iter();
+        let mut next = || answers.next().unwrap_or_default();
+        let (groups, pending) = (next(), next());
+        let place = Place::read(group, groups, Value::Nil, Value::Nil);
+        let pending = match pending {
+            Value::Array(rows) => rows.iter().filter_map(id_of).collect(),
+            _ => Vec::new(),
+        };
+        Ok(Open { last: place.last, pending })
+    }
+
     async fn progress_of(&self, topic: &Topic, partition: u32, place: Place) -> Result<GroupProgress, Error> {
         let stream = &topic.streams[partition as usize];
         let Some(last) = place.last else {

@@ -160,6 +160,9 @@ impl GroupProgress {
     }
 }
 
+/// How many messages are browsed at once to find the end.
+const PAGE: usize = 1_000;
+
 /// Looks at and prepares topics and groups, without joining any group.
 #[async_trait]
 pub trait Admin: Send + Sync {
@@ -186,4 +189,42 @@ pub trait Admin: Send + Sync {
     /// # Errors
     /// If the broker does not answer, or the backend cannot browse.
     async fn browse(&self, topic: &str, partition: u32, from: Position, limit: usize) -> Result<Vec<Delivery>, Error>;
+
+    /// Where browsing has come to the end: every message published from now on stands at this position or after it.
+    ///
+    /// # Errors
+    /// As [`browse`](Self::browse).
+    async fn end(&self, topic: &str, partition: u32) -> Result<Position, Error> {
+        let mut end = Position::default();
+        loop {
+            let page = self.browse(topic, partition, end, PAGE).await?;
+            let Some(last) = page.last().filter(|last| last.position >= end) else { return Ok(end) };
+            end = Position { major: last.position.major, minor: last.position.minor + 1 };
+            if page.len() < PAGE {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Up to `limit` messages of a partition that a group has not settled, from a position on, without joining it; all
+    /// of a group that has never been there. A backend that knows nothing finer answers all beyond the watermark.
+    ///
+    /// # Errors
+    /// As [`browse`](Self::browse).
+    async fn unsettled(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: u32,
+        from: Position,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, Error> {
+        let rows = self.progress(group, topic).await?;
+        let watermark = rows.iter().find(|row| row.partition == partition).and_then(|row| row.watermark);
+        let from = watermark.map_or(from, |watermark| from.max(watermark));
+        let mut found = self.browse(topic, partition, from, limit.saturating_add(1)).await?;
+        found.retain(|delivery| watermark.is_none_or(|watermark| delivery.position > watermark));
+        found.truncate(limit);
+        Ok(found)
+    }
 }

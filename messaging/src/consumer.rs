@@ -160,7 +160,8 @@ impl Intake<'_> {
     /// ([`counts_deaths`](crate::Capabilities::counts_deaths)).
     #[inline]
     pub fn push_again(&mut self, partition: PartitionHandle, position: Position, message: Arc<Message>, deaths: u32) {
-        let lane = message.key.as_ref().map(|key| self.assignments.lane(partition.0, key));
+        let key = message.key.as_ref().filter(|_| !self.assignments.unordered);
+        let lane = key.map(|key| self.assignments.lane(partition.0, key));
         let bytes = message.weight();
         self.engine.push(partition.0, Incoming { position, lane, bytes, deaths, item: message });
     }

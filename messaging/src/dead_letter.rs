@@ -2,7 +2,7 @@
 
 use crate::{
     delivery::Position,
-    envelope::Timestamp,
+    envelope::{EventId, Timestamp},
     error::{Error, ErrorKind},
     headers::Headers,
     message::Message,
@@ -24,6 +24,10 @@ const REPLAY: &str = "dead-letter-replay";
 
 /// Error texts are cut to this many bytes, so that a letter stays within the limit that its message met.
 const MAX_ERROR: usize = 2_048;
+
+/// The group by which dead letters are resolved: what it has settled of a dead-letter topic is done with, by a replay or
+/// because somebody decided against one. A dead-letter topic belongs to one group, so that one name serves all.
+pub const OPERATORS: &str = "operators";
 
 /// The topic of a group's dead letters from a topic: `<topic>.<group>.dlq`.
 #[must_use]
@@ -78,6 +82,26 @@ pub struct DeadLetter {
     pub error: String,
     /// How much of the message is there.
     pub shape: Shape,
+}
+
+/// What is the same in repeats of one dead letter: an owner that had lost its partition may have written one as well as
+/// the owner after it, and a replay whose resolution failed may have died again.
+///
+/// Of an event that is its source and id, with the same bytes; of a message without an envelope, where it stood and under
+/// which owner, since nothing else tells it from an equal one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DeadLetterId {
+    topic: Name,
+    group: Name,
+    what: What,
+    key: Option<bytes::Bytes>,
+    payload: bytes::Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum What {
+    Event { source: Name, id: EventId },
+    Place { partition: u32, position: Position, epoch: u64 },
 }
 
 /// How much of its message a dead letter holds. Less than everything only where the broker refused more.
@@ -172,6 +196,22 @@ impl DeadLetter {
         })
     }
 
+    /// What this letter, read from `message`, shares with its repeats.
+    #[must_use]
+    pub fn id(&self, message: &Message) -> DeadLetterId {
+        let what = match &message.envelope {
+            Some(envelope) => What::Event { source: envelope.source.clone(), id: envelope.id.clone() },
+            None => What::Place { partition: self.partition, position: self.position, epoch: self.epoch },
+        };
+        DeadLetterId {
+            topic: self.topic.clone(),
+            group: self.group.clone(),
+            what,
+            key: message.key.clone(),
+            payload: message.payload.clone(),
+        }
+    }
+
     /// The message to be published so that the group handles a dead letter once more. `letter` is the message of the
     /// dead-letter topic, `partition` and `position` are where it stands there.
     ///
@@ -207,6 +247,7 @@ fn cut(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::Envelope;
 
     fn letter(shape: Shape) -> DeadLetter {
         DeadLetter {
@@ -246,6 +287,23 @@ mod tests {
         assert_eq!(replay.headers.get_str("tenant"), Some("a"));
         let pointer = letter(Shape::Pointer).write(&original);
         assert_eq!(DeadLetter::replay(&pointer, 0, Position::new(4)).unwrap_err().kind(), ErrorKind::Malformed);
+    }
+
+    #[test]
+    fn repeats_of_a_letter_are_known_by_event_or_by_place_and_owner() {
+        let later = DeadLetter { epoch: 10, attempts: 1, ..letter(Shape::Full) };
+        let id = |letter: &DeadLetter, original: &Message| letter.id(&letter.write(original));
+        let raw = Message::new("orders", &b"x"[..]);
+        assert_eq!(id(&letter(Shape::Full), &raw), id(&letter(Shape::Full), &raw));
+        assert_ne!(id(&letter(Shape::Full), &raw), id(&later, &raw), "under another owner it may be another message");
+        let envelope =
+            Envelope { id: EventId::generate(), source: "shop".into(), name: "orders.created".into(), time: None };
+        let event = raw.clone().with_envelope(envelope.clone());
+        assert_eq!(id(&letter(Shape::Full), &event), id(&later, &event));
+        let other = raw.clone().with_envelope(Envelope { id: EventId::generate(), ..envelope.clone() });
+        assert_ne!(id(&later, &event), id(&later, &other));
+        let changed = Message::new("orders", &b"y"[..]).with_envelope(envelope);
+        assert_ne!(id(&later, &event), id(&later, &changed), "an id used twice hides no message");
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod policy;
 mod publish;
 mod publisher;
 mod router;
+mod settler;
 mod sink;
 mod subscription;
 pub mod telemetry;
@@ -42,7 +43,9 @@ pub use codec::{Codec, Codecs, JSON};
 pub use config::{Address, MESSAGING_BROKER, MESSAGING_URL, MessagingConfig, Options};
 pub use connection::{Backend, Messaging, MessagingOptions, configure_messaging};
 pub use consumer::{Consumer, DeadLetterSink, Intake, PartitionHandle, Settlement};
-pub use dead_letter::{DeadLetter, Shape, dead_letter_topic, mark_replay, replay_topic, replayed_letter};
+pub use dead_letter::{
+    DeadLetter, DeadLetterId, OPERATORS, Shape, dead_letter_topic, mark_replay, replay_topic, replayed_letter,
+};
 pub use delivery::{Delivery, Fence, Position};
 pub use envelope::{Envelope, EventId, Timestamp};
 pub use error::{BoxError, Error, ErrorKind, FailureKind, HandlerError};
@@ -60,6 +63,7 @@ pub use router::{
     Attempt, Begun, Cancellation, Ending, Finished, FromDelivery, FromRef, Handler, HandlerFuture, HandlerService,
     IntoOutcome, IntoRouter, Json, Plain, Resource, ResourceContext, Route, Router, Scope, Shared, State, WithResource,
 };
+pub use settler::{Settler, Unsettled};
 pub use sink::{EventSink, HasMessaging};
 pub use subscription::{Start, Subscription};
 pub use time::{BootClock, Clock, Tick, TokioClock};

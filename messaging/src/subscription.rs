@@ -38,6 +38,8 @@ pub struct Subscription {
     /// How long infrastructure failures may hold a message unsettled, the longest of all handlers; refused where the
     /// broker takes back so early what is unsettled.
     pub max_hold: std::time::Duration,
+    /// Whether the group may dead-letter, so that topics for that are made with it.
+    pub dead_letters: bool,
 }
 
 impl Subscription {
@@ -51,6 +53,7 @@ impl Subscription {
             requires: Vec::new(),
             revoke_drain: std::time::Duration::from_secs(1),
             max_hold: std::time::Duration::ZERO,
+            dead_letters: true,
         }
     }
 

@@ -42,9 +42,10 @@ pub(crate) fn join(admin: KafkaAdmin, subscription: &Subscription) -> Result<Kaf
         let partitions = admin.partitions_or(topic, &spec, &[])?.partitions;
         let letters = dead_letter_topic(topic, group);
         // Looked at before the commits: its maker has committed before it made it.
-        let was_here = !is_replay && admin.partitions_of(&letters)?.is_some();
+        let buries = !is_replay && subscription.dead_letters;
+        let was_here = buries && admin.partitions_of(&letters)?.is_some();
         begin(&consumer, &admin, subscription, topic, partitions, was_here)?;
-        if !is_replay {
+        if buries {
             // Dead letters stay until somebody has decided about them.
             admin.partitions_or(&letters, &derived(&admin), &[("retention.ms", "-1"), ("retention.bytes", "-1")])?;
         }

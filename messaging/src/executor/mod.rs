@@ -129,6 +129,8 @@ pub(crate) struct Assignments {
     held: HashSet<(Name, u32, Vec<u8>)>,
     /// Some backend speaks of validity: ask the clock before each round of starts.
     pub(crate) gated: bool,
+    /// Every delivery is a lane of its own, whatever its key.
+    pub(crate) unordered: bool,
 }
 
 struct Assignment {
@@ -138,7 +140,7 @@ struct Assignment {
 }
 
 impl Assignments {
-    fn new(group: Name, topics: Vec<Name>) -> Self {
+    pub(crate) fn new(group: Name, topics: Vec<Name>) -> Self {
         Self {
             group,
             topics,
@@ -146,6 +148,7 @@ impl Assignments {
             entries: Vec::new(),
             held: HashSet::new(),
             gated: false,
+            unordered: false,
         }
     }
 
