@@ -1,0 +1,99 @@
+//! `lag`: how far a group is behind on its topics, with the replays it has not handled and the dead letters that nobody
+//! has resolved.
+
+use messaging::{Admin, Broker, OPERATORS, dead_letter_topic, replay_topic};
+use serde::Serialize;
+
+use crate::{
+    cli::Lag,
+    failure::Failure,
+    output::Output,
+    place::{check_name, topic},
+};
+
+/// What is left to do on one partition, or on all of a topic.
+#[derive(Debug, Serialize)]
+struct Row {
+    group: String,
+    topic: String,
+    of: Of,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settled_through: Option<String>,
+    lag: u64,
+}
+
+/// What a row counts.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Of {
+    /// Messages that the group has not settled.
+    Messages,
+    /// Dead letters that were handed to it once more, and that it has not settled.
+    Replays,
+    /// Dead letters of it that nobody has resolved.
+    DeadLetters,
+}
+
+impl Of {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Replays => "replays",
+            Self::DeadLetters => "dead letters",
+        }
+    }
+}
+
+pub(crate) async fn run(broker: &dyn Broker, asked: &Lag, out: &Output) -> Result<(), Failure> {
+    check_name("GROUP", "group", &asked.group)?;
+    let admin = broker.admin();
+    let mut rows = Vec::new();
+    for name in &asked.topics {
+        topic(&*admin, "--topic", name).await?;
+        rows.extend(of_topic(&*admin, &asked.group, name, Of::Messages).await?);
+        for (of, companion, settled_by) in [
+            (Of::Replays, replay_topic(name, &asked.group), asked.group.as_str()),
+            (Of::DeadLetters, dead_letter_topic(name, &asked.group), OPERATORS),
+        ] {
+            // Without them the group has never been here.
+            if admin.describe(&companion).await?.is_some() {
+                rows.extend(of_topic(&*admin, settled_by, &companion, of).await?);
+            }
+        }
+    }
+    if !asked.partitions {
+        rows = summed(rows);
+    }
+    out.table(["GROUP", "TOPIC", "OF", "PARTITION", "SETTLED", "LAG"], &rows, |row| {
+        let partition = row.partition.map_or_else(|| "all".to_owned(), |partition| partition.to_string());
+        let settled = row.settled_through.clone().unwrap_or_else(|| "-".to_owned());
+        [row.group.clone(), row.topic.clone(), row.of.text().to_owned(), partition, settled, row.lag.to_string()]
+    })
+}
+
+async fn of_topic(admin: &dyn Admin, group: &str, topic: &str, of: Of) -> Result<Vec<Row>, Failure> {
+    let progress = admin.progress(group, topic).await?;
+    let rows = progress.into_iter().map(|progress| Row {
+        group: group.to_owned(),
+        topic: topic.to_owned(),
+        of,
+        partition: Some(progress.partition),
+        settled_through: progress.watermark.map(|watermark| watermark.to_string()),
+        lag: progress.lag,
+    });
+    Ok(rows.collect())
+}
+
+/// A row for each topic.
+fn summed(rows: Vec<Row>) -> Vec<Row> {
+    let mut sums: Vec<Row> = Vec::new();
+    for row in rows {
+        match sums.iter_mut().find(|sum| sum.topic == row.topic) {
+            Some(sum) => sum.lag += row.lag,
+            None => sums.push(Row { partition: None, settled_through: None, ..row }),
+        }
+    }
+    sums
+}
