@@ -8,6 +8,7 @@ mod client;
 mod customers;
 mod database;
 mod ledger;
+mod mail_server;
 mod program;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ pub use client::{Answer, Client};
 pub use customers::Customers;
 pub use database::TestDatabase;
 pub use ledger::{each_is_notified_once, every_item, until_notified};
+pub use mail_server::{Mail, MailServer};
 pub use program::{Ended, Program};
 pub use reqwest::{Method, StatusCode};
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use service_kit::Database;
-use service_testing::{Client, Ended, Program, TestDatabase, eventually};
+use service_testing::{Client, Ended, MailServer, Program, TestDatabase, eventually};
 use test_brokers::Postgres;
 use tokio::sync::watch;
 
@@ -11,6 +11,8 @@ const CONSUMERS: usize = 2;
 
 pub(crate) struct Services {
     broker: String,
+    /// Where consumers send e-mail.
+    pub(crate) mail: MailServer,
     orders_database: TestDatabase,
     notifications_database: TestDatabase,
     orders_api: Program,
@@ -27,21 +29,24 @@ impl Services {
         let orders_database = TestDatabase::on(postgres);
         let notifications_database = TestDatabase::on(postgres);
         // First those who listen: not every broker keeps events for groups that it has yet to hear of.
+        let mail = MailServer::start().await;
         let mut consumers = Vec::new();
         for _ in 0..CONSUMERS {
-            consumers.push(notifications("consumer", &notifications_database, &broker).await.0);
+            consumers.push(consumer(&notifications_database, &broker, &mail).await);
         }
-        let (notifications_api, address) = notifications("api", &notifications_database, &broker).await;
+        let path = env!("CARGO_BIN_EXE_end-to-end-notifications");
+        let (notifications_api, notifications) = start(path, "api", &notifications_database, &broker, []).await;
         let (orders_api, orders) = orders(&orders_database, &broker).await;
         Self {
             broker,
+            mail,
             orders_database,
             notifications_database,
             orders_api,
             notifications_api,
             consumers,
             orders: watch::Sender::new(orders),
-            notifications: address,
+            notifications,
         }
     }
 
@@ -57,7 +62,7 @@ impl Services {
     pub(crate) async fn kill_consumer(&mut self, number: usize) {
         let place = number % self.consumers.len();
         self.consumers.swap_remove(place).killed().await;
-        self.consumers.push(notifications("consumer", &self.notifications_database, &self.broker).await.0);
+        self.consumers.push(consumer(&self.notifications_database, &self.broker, &self.mail).await);
     }
 
     pub(crate) fn orders(&self) -> Client {
@@ -89,22 +94,29 @@ impl Services {
 }
 
 async fn orders(database: &TestDatabase, broker: &str) -> (Program, Client) {
-    start(env!("CARGO_BIN_EXE_end-to-end-orders"), "api", database, broker).await
+    start(env!("CARGO_BIN_EXE_end-to-end-orders"), "api", database, broker, []).await
 }
 
-async fn notifications(process: &str, database: &TestDatabase, broker: &str) -> (Program, Client) {
-    start(env!("CARGO_BIN_EXE_end-to-end-notifications"), process, database, broker).await
+async fn consumer(database: &TestDatabase, broker: &str, mail: &MailServer) -> Program {
+    let settings = [("SMTP_URL", mail.url()), ("MAIL_FROM", "Shop <shop@example.com>".to_owned())];
+    start(env!("CARGO_BIN_EXE_end-to-end-notifications"), "consumer", database, broker, settings).await.0
 }
 
 /// Starts a program and waits until it is ready.
-async fn start(path: &str, process: &str, database: &TestDatabase, broker: &str) -> (Program, Client) {
+async fn start<const MORE: usize>(
+    path: &str,
+    process: &str,
+    database: &TestDatabase,
+    broker: &str,
+    more: [(&'static str, String); MORE],
+) -> (Program, Client) {
     let environment = [
-        ("LISTEN_ADDR", "127.0.0.1:0"),
-        ("DATABASE_URL", database.url()),
-        ("CREATE_DATABASE", "true"),
-        ("MESSAGING_URL", broker),
+        ("LISTEN_ADDR", "127.0.0.1:0".to_owned()),
+        ("DATABASE_URL", database.url().to_owned()),
+        ("CREATE_DATABASE", "true".to_owned()),
+        ("MESSAGING_URL", broker.to_owned()),
     ];
-    let mut program = Program::start(path, &[process], environment);
+    let mut program = Program::start(path, &[process], environment.into_iter().chain(more));
     let client = Client::new(program.address().await);
     eventually("a service that is ready", async || {
         let Value::String(status) = client.get("/health/ready").await.body["status"].take() else { return None };
