@@ -10,5 +10,6 @@ mod ordering;
 mod publishing;
 mod retention;
 mod settled;
+mod settler;
 mod stale;
 mod stopping;
