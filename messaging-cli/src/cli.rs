@@ -45,10 +45,10 @@ pub(crate) struct Tail {
     #[arg(long, value_enum)]
     pub(crate) from: Option<From>,
     /// Only this partition.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) partition: Option<u32>,
     /// Stop after so many messages.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) limit: Option<usize>,
     /// Go on with what is published from now on, until interrupted.
     #[arg(long, short)]
@@ -137,7 +137,7 @@ pub(crate) struct Chosen {
     #[arg(long, value_name = "ID")]
     pub(crate) id: Vec<String>,
     /// At most so many, the oldest first.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) limit: Option<usize>,
 }
 

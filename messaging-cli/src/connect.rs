@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use messaging::{Address, Backend, Broker, ErrorKind, MessagingConfig};
+use messaging::{Address, Broker, ErrorKind, MessagingConfig};
 
 use crate::failure::{Failure, full_text};
 
@@ -33,10 +33,9 @@ pub(crate) async fn to_broker(url: Option<&str>) -> Result<Arc<dyn Broker>, Fail
 /// Connects to any broker, also to a bus of this process.
 pub(crate) async fn connect(address: &Address) -> Result<Arc<dyn Broker>, Failure> {
     let backends = messaging_backends::backends();
-    let serves = |backend: &&Box<dyn Backend>| backend.schemes().contains(&address.scheme.as_str());
-    let Some(backend) = backends.iter().find(serves) else {
+    let scheme = address.scheme.as_str();
+    let Some(backend) = backends.iter().find(|backend| backend.schemes().contains(&scheme)) else {
         let known: Vec<&str> = backends.iter().flat_map(|backend| backend.schemes()).copied().collect();
-        let scheme = &address.scheme;
         return Err(Failure::usage(format!("no backend serves {scheme:?}; this command has: {}", known.join(", "))));
     };
     backend.connect(address).await.map_err(|error| {

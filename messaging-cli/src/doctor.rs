@@ -86,8 +86,14 @@ async fn of_topic(admin: &dyn Admin, asked: &Doctor, topic: &str, checks: &mut V
             };
             check(format!("topic {topic}"), ok, format!("{there} partitions{wanted}"));
         }
-        Ok(None) => return Ok(check(format!("topic {topic}"), false, "does not exist".to_owned())),
-        Err(error) => return Ok(check(format!("topic {topic}"), false, full_text(&error))),
+        Ok(None) => {
+            check(format!("topic {topic}"), false, "does not exist".to_owned());
+            return Ok(());
+        }
+        Err(error) => {
+            check(format!("topic {topic}"), false, full_text(&error));
+            return Ok(());
+        }
     }
     let Some(group) = &asked.group else { return Ok(()) };
     check_name("GROUP", "group", group)?;

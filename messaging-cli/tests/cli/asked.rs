@@ -10,23 +10,23 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a run of the command left.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
     /// One object for each line, of a run that went well.
     #[track_caller]
-    pub fn objects(&self) -> Vec<Value> {
+    pub(crate) fn objects(&self) -> Vec<Value> {
         assert_eq!(self.code, 0, "{self:?}");
         self.out.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
     }
 }
 
 /// The command, with nothing of this process's environment that names a broker.
-pub fn command(arguments: &[&str]) -> Command {
+pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_messaging"));
     for name in
         ["MESSAGING_URL", "MESSAGING_BROKER", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "RABBITMQ_URL", "RUST_LOG"]
@@ -38,12 +38,12 @@ pub fn command(arguments: &[&str]) -> Command {
 }
 
 /// Runs the command to its end.
-pub async fn run(arguments: &[&str]) -> Ran {
+pub(crate) async fn run(arguments: &[&str]) -> Ran {
     run_with_input(arguments, "").await
 }
 
 /// The same, with something on its standard input.
-pub async fn run_with_input(arguments: &[&str], input: &str) -> Ran {
+pub(crate) async fn run_with_input(arguments: &[&str], input: &str) -> Ran {
     let mut child = command(arguments).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     // One that does not read ends before it is written.

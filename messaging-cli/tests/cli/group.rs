@@ -15,25 +15,25 @@ use parking_lot::Mutex;
 
 /// What a handler got, and whether it fails.
 #[derive(Clone, Default)]
-pub struct Handler {
-    pub broken: Arc<AtomicBool>,
+pub(crate) struct Handler {
+    pub(crate) broken: Arc<AtomicBool>,
     got: Arc<Mutex<Vec<String>>>,
 }
 
 impl Handler {
-    pub fn broken() -> Self {
+    pub(crate) fn broken() -> Self {
         let handler = Self::default();
         handler.broken.store(true, Ordering::SeqCst);
         handler
     }
 
     /// The payloads that were handled well, in order.
-    pub fn got(&self) -> Vec<String> {
+    pub(crate) fn got(&self) -> Vec<String> {
         self.got.lock().clone()
     }
 
     /// Runs a group whose handler this is.
-    pub async fn run(&self, messaging: &Messaging, group: &str, topic: &str) -> Running {
+    pub(crate) async fn run(&self, messaging: &Messaging, group: &str, topic: &str) -> Running {
         let handler = self.clone();
         let router = Router::new(group).failure_policy(FailurePolicy::immediate().max_attempts(2));
         let handle = move |delivery: Delivery| {
@@ -50,13 +50,13 @@ impl Handler {
     }
 }
 
-pub async fn connect(url: &str) -> Messaging {
+pub(crate) async fn connect(url: &str) -> Messaging {
     let config = MessagingConfig::from_url(url).unwrap();
     configure_messaging(&config, messaging_backends::backends()).await.unwrap()
 }
 
 /// Waits until a group has settled everything of its topic and of its replays.
-pub async fn drained(messaging: &Messaging, group: &str, topic: &str) {
+pub(crate) async fn drained(messaging: &Messaging, group: &str, topic: &str) {
     let admin = messaging.admin();
     let replays = messaging::replay_topic(topic, group);
     let lag = async |topic: &str| -> u64 {
@@ -66,7 +66,7 @@ pub async fn drained(messaging: &Messaging, group: &str, topic: &str) {
 }
 
 /// Waits for something that is to become true.
-pub async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     let wait = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(30)).await;
@@ -77,7 +77,7 @@ pub async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
 }
 
 /// Publishes raw messages `0..count` with keys, each confirmed.
-pub async fn publish(messaging: &Messaging, topic: &str, count: usize) {
+pub(crate) async fn publish(messaging: &Messaging, topic: &str, count: usize) {
     for number in 0..count {
         let message = messaging::Message::new(topic, number.to_string()).with_key(format!("k{}", number % 2));
         messaging.publish_raw(message.with_header("tenant", "a")).await.unwrap();
@@ -85,6 +85,6 @@ pub async fn publish(messaging: &Messaging, topic: &str, count: usize) {
 }
 
 /// An admin that is looked at directly.
-pub fn admin(messaging: &Messaging) -> Arc<dyn Admin> {
+pub(crate) fn admin(messaging: &Messaging) -> Arc<dyn Admin> {
     messaging.admin()
 }
