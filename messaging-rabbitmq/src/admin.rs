@@ -8,7 +8,9 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
 };
-use messaging::{Admin, Delivery, Error, ErrorKind, GroupProgress, Name, Position, TopicInfo, TopicSpec};
+use messaging::{
+    Admin, Delivery, Error, ErrorKind, GroupProgress, Name, Position, TopicInfo, TopicSpec, cloudevents::Reader,
+};
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
@@ -137,7 +139,8 @@ impl Admin for RabbitMqAdmin {
             let next = next.map_err(|error| while_doing(&what, error))?;
             let position = Position::new(next.delivery_tag);
             if position.major > skipped {
-                let mut delivery = Delivery::new(wire::read(&topic, &next.properties, next.data));
+                let mut delivery =
+                    Delivery::new(wire::read(&mut Reader::default(), &topic, &next.properties, next.data));
                 (delivery.partition, delivery.position, delivery.epoch) = (partition, position, NO_EPOCH);
                 found.push(delivery);
             }

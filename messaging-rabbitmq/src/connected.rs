@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use messaging::{BootClock, Clock as _, Error, Tick};
+use messaging::{BootClock, Clock as _, Error, Tick, cloudevents::Reader};
 
 use crate::{
     announcement::Announcement,
@@ -41,6 +41,7 @@ pub(crate) struct Connected<'a> {
     session: &'a mut Session,
     joined: Joined,
     partitions: Partitions,
+    reader: Reader,
     /// When to make the first plan.
     listen_until: Instant,
     /// The plan may be another.
@@ -64,6 +65,7 @@ impl<'a> Connected<'a> {
             partitions: Partitions::new(session.places.clone()),
             session,
             joined,
+            reader: Reader::default(),
             listen_until: now + LISTEN,
             replan: true,
             announce_at: now,
@@ -224,8 +226,9 @@ impl<'a> Connected<'a> {
                     }
                 };
                 let topic = &self.session.places[slot].topic;
+                let reader = &mut self.reader;
                 let read = |delivery: lapin::message::Delivery| {
-                    let message = wire::read(topic, &delivery.properties, delivery.data);
+                    let message = wire::read(reader, topic, &delivery.properties, delivery.data);
                     (delivery.delivery_tag, Arc::new(message))
                 };
                 let messages = deliveries.into_iter().map(read).collect();

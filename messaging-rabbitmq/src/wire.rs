@@ -15,7 +15,10 @@ use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldArray, FieldTable, ShortString},
 };
-use messaging::{Message, Name, cloudevents};
+use messaging::{
+    Message, Name,
+    cloudevents::{self, Reader},
+};
 
 const KEY: &str = "messaging-key";
 /// The header that stands for the property `message_id` of a message without an envelope.
@@ -96,7 +99,7 @@ pub(crate) fn properties_weight(message: &Message) -> usize {
 }
 
 /// Reads a message of a topic as it came.
-pub(crate) fn read(topic: &Name, properties: &BasicProperties, payload: Vec<u8>) -> Message {
+pub(crate) fn read(reader: &mut Reader, topic: &Name, properties: &BasicProperties, payload: Vec<u8>) -> Message {
     let mut key = None;
     let mut headers: Vec<(&str, Cow<'_, [u8]>)> = Vec::new();
     if let Some(content_type) = properties.content_type() {
@@ -104,7 +107,7 @@ pub(crate) fn read(topic: &Name, properties: &BasicProperties, payload: Vec<u8>)
     }
     for (name, value) in properties.headers().iter().flatten() {
         match name.as_str() {
-            KEY => key = Some(Bytes::from(value_bytes(value).into_owned())),
+            KEY => key = Some(reader.copy(&value_bytes(value))),
             name if OF_THE_BROKER.contains(&name) => {}
             name => {
                 let name = name.strip_prefix(ESCAPE).unwrap_or(name);
@@ -118,7 +121,7 @@ pub(crate) fn read(topic: &Name, properties: &BasicProperties, payload: Vec<u8>)
         }
     }
     let pairs = headers.iter().map(|(name, value)| (*name, &value[..]));
-    let mut message = cloudevents::read(topic.clone(), key, payload.into(), pairs);
+    let mut message = reader.read(topic.clone(), key, payload.into(), pairs);
     if message.envelope.is_none()
         && let Some(id) = properties.message_id()
     {
@@ -191,7 +194,7 @@ mod tests {
     }
 
     fn through(message: &Message, prefix: &str) -> Message {
-        read(&"t".into(), &properties(message, prefix).unwrap(), message.payload.to_vec())
+        read(&mut Reader::default(), &"t".into(), &properties(message, prefix).unwrap(), message.payload.to_vec())
     }
 
     #[test]
@@ -229,7 +232,7 @@ mod tests {
     #[test]
     fn a_message_without_an_envelope_has_its_id_as_a_header() {
         let properties = BasicProperties::default().with_message_id("m1".into());
-        let message = read(&"t".into(), &properties, b"{}".to_vec());
+        let message = read(&mut Reader::default(), &"t".into(), &properties, b"{}".to_vec());
         assert_eq!(message.headers.get_str("message-id"), Some("m1"));
         let written = super::properties(&message, "ce_").unwrap();
         assert_eq!(written.message_id().as_ref().unwrap().as_str(), "m1");
@@ -242,7 +245,12 @@ mod tests {
         headers.insert("count".into(), AMQPValue::LongInt(3));
         headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(1));
         headers.insert("x-foreign".into(), AMQPValue::Boolean(true));
-        let message = read(&"t".into(), &BasicProperties::default().with_headers(headers), b"{}".to_vec());
+        let message = read(
+            &mut Reader::default(),
+            &"t".into(),
+            &BasicProperties::default().with_headers(headers),
+            b"{}".to_vec(),
+        );
         assert_eq!(message.headers, [("count", "3"), ("x-foreign", "true")].into_iter().collect());
         assert!(message.envelope.is_none() && message.key.is_none());
     }

@@ -44,11 +44,15 @@ pub(crate) fn read_entry(topic: &Name, entry: Value, scratch: &mut Fields) -> Op
     Some((position(&id)?, read_fields(topic, fields, scratch)))
 }
 
-/// Fields of an entry that are neither key nor payload; kept to be used again.
+/// What reading one entry leaves for the next one.
 #[derive(Default)]
-pub(crate) struct Fields(Vec<(String, Vec<u8>)>);
+pub(crate) struct Fields {
+    /// Room for the fields that are neither key nor payload.
+    headers: Vec<(String, Vec<u8>)>,
+    reader: cloudevents::Reader,
+}
 
-fn read_fields(topic: &Name, fields: Vec<Value>, Fields(headers): &mut Fields) -> Message {
+fn read_fields(topic: &Name, fields: Vec<Value>, Fields { headers, reader }: &mut Fields) -> Message {
     headers.clear();
     let mut key = None;
     let mut payload = Bytes::new();
@@ -65,7 +69,7 @@ fn read_fields(topic: &Name, fields: Vec<Value>, Fields(headers): &mut Fields) -
         }
     }
     let named = headers.iter().map(|(name, value)| (name.strip_prefix(HEADER).unwrap_or(name), value.as_slice()));
-    cloudevents::read(topic.clone(), key, payload, named)
+    reader.read(topic.clone(), key, payload, named)
 }
 
 /// Reads an entry's id.
