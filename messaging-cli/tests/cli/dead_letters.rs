@@ -1,14 +1,18 @@
 //! A dead letter's way: made by a failing handler, listed, shown, and handed to its group once more, or dropped.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
-use messaging::{Settler, dead_letter_topic};
+use messaging::{Messaging, Settler, dead_letter_topic};
 use serde_json::Value;
 use test_brokers::{Kafka, RabbitMq, Redis, or_skip};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::{
-    asked::run,
-    group::{Handler, admin, connect, drained, publish, until},
+    asked::{command, run},
+    group::{Handler, connect, drained, publish, until},
 };
 
 const STOP: Duration = Duration::from_secs(10);
@@ -19,6 +23,17 @@ async fn listed(url: &str, group: &str, topic: &str) -> Vec<Value> {
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object[field].as_str().unwrap_or_else(|| panic!("{object} has no {field:?}"))
+}
+
+/// Writes every letter a second time, as an owner that had lost its partition would.
+async fn write_again(messaging: &Messaging, group: &str, topic: &str) {
+    let letters = dead_letter_topic(topic, group);
+    let admin = messaging.admin();
+    for partition in 0..admin.describe(&letters).await.unwrap().unwrap().partitions {
+        for delivery in admin.browse(&letters, partition, Default::default(), 100).await.unwrap() {
+            messaging.publish_raw((*delivery.message).clone()).await.unwrap();
+        }
+    }
 }
 
 /// Two groups; one of them fails on six messages, of which three are replayed, one is dropped and two are left.
@@ -36,8 +51,10 @@ async fn a_dead_letter_goes_its_way(url: &str, topic: &str) {
     drained(&messaging, "auditor", topic).await;
     assert_eq!(auditor.got().len(), 6);
 
+    write_again(&messaging, "mailer", topic).await;
     let letters = listed(url, "mailer", topic).await;
     assert_eq!(letters.len(), 6, "{letters:?}");
+    assert!(letters.iter().all(|letter| letter["copies"] == 2), "{letters:?}");
     assert!(letters.iter().all(|letter| text(letter, "error") == "the mail server is away" && letter["attempts"] == 2));
     let shown =
         run(&["--url", url, "--json", "dead-letters", "show", "mailer", topic, "--event", "orders.created"]).await;
@@ -48,7 +65,8 @@ async fn a_dead_letter_goes_its_way(url: &str, topic: &str) {
     orders.sort_unstable();
     assert_eq!(orders, ["a", "b"]);
     assert_eq!(text(&shown[0], "handler"), topic);
-    let raw = run(&["--url", url, "dead-letters", "show", "mailer", topic, "--limit", "1"]).await;
+    let of_raw = letters.iter().find(|letter| letter["event"].is_null()).unwrap();
+    let raw = run(&["--url", url, "dead-letters", "show", "mailer", topic, "--id", text(of_raw, "id")]).await;
     for line in ["error      the mail server is away", "header     tenant: a", "key        k", "payload    "] {
         assert!(raw.out.contains(line), "{line:?} in {raw:?}");
     }
@@ -165,11 +183,49 @@ async fn letters_that_somebody_else_has_are_told() {
     assert!(other.settle(&held));
     other.leave(STOP).await.unwrap();
     assert!(
-        admin(&messaging)
+        messaging
+            .admin()
             .unsettled(messaging::OPERATORS, &letters, 0, Default::default(), 10)
             .await
             .unwrap()
             .is_empty()
     );
+    group.shutdown(STOP).await.unwrap();
+}
+
+/// What was replayed before the interrupt is resolved, the rest is listed still, and each comes once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_replay_can_be_gone_on_with() {
+    let Some(redis) = or_skip(Redis::shared().await) else { return };
+    let (url, topic) = (redis.url(), "interrupted");
+    let messaging = connect(&url).await;
+    let handler = Handler::broken();
+    let group = handler.run(&messaging, "g", topic).await;
+    publish(&messaging, topic, 6).await;
+    drained(&messaging, "g", topic).await;
+    handler.broken.store(false, Ordering::SeqCst);
+
+    let arguments = ["--url", &url, "--json", "dead-letters", "replay", "g", topic, "--rate", "2/s", "--yes"];
+    let mut replaying = command(&arguments).spawn().unwrap();
+    let mut lines = BufReader::new(replaying.stdout.take().unwrap()).lines();
+    let begun = Instant::now();
+    for _ in 0..3 {
+        assert!(lines.next_line().await.unwrap().unwrap().contains(r#""outcome":"replayed""#));
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(900), "three at two in a second: {:?}", begun.elapsed());
+    let pid = replaying.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let ended = tokio::time::timeout(Duration::from_secs(20), replaying.wait()).await.expect("it to end");
+    assert_eq!(ended.unwrap().code(), Some(1));
+
+    assert_eq!(listed(&url, "g", topic).await.len(), 3);
+    let rest = run(&["--url", &url, "--json", "dead-letters", "replay", "g", topic, "--yes"]).await.objects();
+    assert_eq!(rest.len(), 3);
+    until("the group to get all six", async || handler.got().len() == 6).await;
+    drained(&messaging, "g", topic).await;
+    let mut got = handler.got();
+    got.sort();
+    assert_eq!(got, ["0", "1", "2", "3", "4", "5"]);
+    assert!(listed(&url, "g", topic).await.is_empty());
     group.shutdown(STOP).await.unwrap();
 }

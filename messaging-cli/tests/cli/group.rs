@@ -9,7 +9,7 @@ use std::{
 };
 
 use messaging::{
-    Admin, Delivery, FailurePolicy, HandlerError, Messaging, MessagingConfig, Router, Running, configure_messaging,
+    Delivery, FailurePolicy, HandlerError, Messaging, MessagingConfig, Router, Running, configure_messaging,
 };
 use parking_lot::Mutex;
 
@@ -82,9 +82,4 @@ pub(crate) async fn publish(messaging: &Messaging, topic: &str, count: usize) {
         let message = messaging::Message::new(topic, number.to_string()).with_key(format!("k{}", number % 2));
         messaging.publish_raw(message.with_header("tenant", "a")).await.unwrap();
     }
-}
-
-/// An admin that is looked at directly.
-pub(crate) fn admin(messaging: &Messaging) -> Arc<dyn Admin> {
-    messaging.admin()
 }
