@@ -110,6 +110,12 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0))
     }
 
+    /// The [`age`](Self::age) in seconds.
+    #[inline]
+    pub(crate) fn age_seconds(self, now: Self) -> f64 {
+        now.0.saturating_sub(self.0).max(0) as f64 / 1e6
+    }
+
     /// Reads RFC 3339.
     ///
     /// # Errors

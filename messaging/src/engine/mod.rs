@@ -182,7 +182,7 @@ impl<T: Clone, N> Engine<T, N> {
 
     /// Hands out up to `max` deliveries that may start, the oldest first. `gate` is the present time on the clock of
     /// `valid_until`; without it only partitions that have no `valid_until` start anything.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, gate: Option<Tick>, max: usize, mut out: impl FnMut(Start<T, N>)) {
         let mut left = max;
         while left > 0 {
@@ -232,7 +232,7 @@ impl<T: Clone, N> Engine<T, N> {
     }
 
     /// A start was handled: what [`finish`](Self::finish) does with [`Verdict::Finished`], without the rare cases.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn complete(&mut self, id: EntryId) {
         let Some(entry) = self.window.get_running(id) else { return };
         let index = entry.partition;

@@ -205,7 +205,7 @@ impl<T, N> Window<T, N> {
     }
 
     /// The oldest entry that is ready, or `None`. It stays in its lane as the head.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pop_ready(&mut self) -> Option<(u64, u32)> {
         loop {
             let EntryId { index, seq } = self.ready.pop()?;

@@ -32,7 +32,7 @@ impl Worker {
     pub(super) fn record_age(&mut self, route: usize, time: Option<Timestamp>) {
         if let Some(time) = time {
             let wall = *self.wall.get_or_insert_with(Timestamp::now);
-            self.shared.routes[route].meter.age.record(time.age(wall).as_secs_f64());
+            self.shared.routes[route].meter.age.record(time.age_seconds(wall));
         }
     }
 

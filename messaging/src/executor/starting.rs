@@ -28,9 +28,11 @@ impl Worker {
         let mut all_at_once = true;
         let taken = self.taken.min(MAX_BURST);
         let mut index = 0;
-        while index < taken && !self.free.is_empty() {
+        while index < taken
+            && let Some(slot) = self.free.last().copied()
+        {
             if let Some(start) = self.starts[index].take() {
-                all_at_once &= self.start(start, holding, now);
+                all_at_once &= self.start(slot, start, holding, now);
             }
             index += 1;
         }
@@ -43,9 +45,9 @@ impl Worker {
         self.report_round(now);
     }
 
-    /// Starts one delivery. Answers whether it ended at its first poll.
+    /// Starts one delivery in the slot that is free next. Answers whether it ended at its first poll.
     #[inline(always)]
-    fn start(&mut self, start: Start<Arc<Message>, Trouble>, holding: bool, now: Tick) -> bool {
+    fn start(&mut self, slot: usize, start: Start<Arc<Message>, Trouble>, holding: bool, now: Tick) -> bool {
         // Taken apart at once, so that the fields are read where they are instead of being copied.
         let Start { id, item: message, position, epoch, partition: handle, number, topic, past } = start;
         let route = self.routing.find(topic, message.envelope.as_ref().map(|envelope| &envelope.name));
@@ -53,7 +55,7 @@ impl Worker {
             Some(route) if past.is_none() && !holding => {
                 let time = message.envelope.as_ref().and_then(|envelope| envelope.time);
                 let what = Running { id, route, handle, number, position, epoch, attempts: 0, time, note: None };
-                self.run(what, message, now)
+                self.run(slot, what, message, now)
             }
             route => {
                 let what = Running {
@@ -67,7 +69,7 @@ impl Worker {
                     time: None,
                     note: None,
                 };
-                self.consider(what, message, past, now)
+                self.consider(slot, what, message, past, now)
             }
         }
     }
@@ -76,6 +78,7 @@ impl Worker {
     #[cold]
     fn consider(
         &mut self,
+        slot: usize,
         mut what: Running,
         message: Arc<Message>,
         past: Option<Box<Past<Trouble>>>,
@@ -101,16 +104,15 @@ impl Worker {
             "follows a dead letter of its key".to_owned()
         } else {
             what.time = message.envelope.as_ref().and_then(|envelope| envelope.time);
-            return self.run(what, message, now);
+            return self.run(slot, what, message, now);
         };
         self.condemn(what, &reason, now);
         false
     }
 
-    /// Runs the handler in a free slot. Answers whether it ended well at its first poll.
+    /// Runs the handler in the slot that is free next. Answers whether it ended well at its first poll.
     #[inline(always)]
-    fn run(&mut self, what: Running, message: Arc<Message>, now: Tick) -> bool {
-        let Some(slot) = self.free.last().copied() else { return false };
+    fn run(&mut self, slot: usize, what: Running, message: Arc<Message>, now: Tick) -> bool {
         let route = what.route;
         let span = Some(self.span(&what, &message)).filter(|span| !span.is_disabled());
         let delivery = Delivery {
