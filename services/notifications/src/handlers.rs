@@ -87,8 +87,8 @@ impl NotificationMailer {
 
 /// The same for programs that send bare JSON, as a function: simpler, without shared methods.
 ///
-/// A bare message has no id. It is recognised by its place in the broker's log, and refused where a broker has none: there
-/// programs are to send events.
+/// A bare message has no id. It is recognised by its place in the broker's log, or by its header `message-id` where a broker
+/// has none.
 ///
 /// # Errors
 /// The database failed.

@@ -9,6 +9,7 @@ use service_testing::{
 };
 use test_brokers::{Broker, Postgres};
 
+use crate::operating::{a_bare_message_is_notified, a_refused_e_mail_is_replayed};
 use crate::services::Services;
 
 const CUSTOMERS: usize = 4;
@@ -43,6 +44,8 @@ pub(crate) async fn nothing_is_lost_or_done_twice(postgres: &Postgres, broker: &
     assert!(orders > kills() * 2 * ORDERS, "{orders} orders");
     let mails = each_is_mailed(&services.notifications, &services.mail).await;
     println!("{}: {orders} orders, {mails} e-mails, each program killed {} times", broker.kind(), kills());
+    a_refused_e_mail_is_replayed(&services).await;
+    a_bare_message_is_notified(&services).await;
     services.stop().await;
 }
 

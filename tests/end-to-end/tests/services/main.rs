@@ -2,10 +2,12 @@
 //!
 //! `orders api`, `notifications api` and two `notifications consumer`s, on PostgreSQL with a database per service. Under
 //! load `orders api` and the consumers are killed with -9 in turn and the broker goes away for a while. At the end each
-//! order has its notifications, each once and in order. `END_TO_END_KILLS` says how often each is killed (2 by default).
+//! order has its notifications, each once and in order. Then an operator finds and replays a dead letter. `END_TO_END_KILLS` says how often each is killed (2 by default).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod command;
 mod flow;
+mod operating;
 mod services;
 
 use test_brokers::{Kafka, Postgres, RabbitMq, Redis, or_skip};

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 const CONSUMERS: usize = 2;
 
 pub(crate) struct Services {
-    broker: String,
+    pub(crate) broker: String,
     /// Where consumers send e-mail.
     pub(crate) mail: MailServer,
     orders_database: TestDatabase,
