@@ -9,7 +9,7 @@ use crate::{
 
 /// Looks at topics, groups and dead letters of any broker, publishes, and resolves dead letters.
 #[derive(Debug, Parser)]
-#[command(name = "messaging", version, max_term_width = 100)]
+#[command(name = "messaging", version, max_term_width = 120)]
 pub(crate) struct Cli {
     /// The broker: kafka://host:9092, redis://host:6379, amqp://host:5672. Without it, the environment is read as
     /// services read it: MESSAGING_URL, or one of KAFKA_BOOTSTRAP_SERVERS, REDIS_URL, RABBITMQ_URL.

@@ -21,8 +21,20 @@ const PING_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug, Serialize)]
 struct Check {
     check: String,
-    ok: bool,
+    /// Nothing where it is as it is, neither right nor wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ok: Option<bool>,
     found: String,
+}
+
+impl Check {
+    fn new(check: impl Into<String>, ok: bool, found: impl Into<String>) -> Self {
+        Self { check: check.into(), ok: Some(ok), found: found.into() }
+    }
+
+    fn fact(check: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { check: check.into(), ok: None, found: found.into() }
+    }
 }
 
 /// A capability of one broker beside that of another.
@@ -47,26 +59,26 @@ pub(crate) async fn run(url: Option<&str>, asked: &Doctor, out: &Output) -> Resu
     let broker = match connect::connect(&address).await {
         Ok(broker) => broker,
         Err(Failure::Failed(error)) => {
-            checks.push(Check { check: "connect".to_owned(), ok: false, found: error });
+            checks.push(Check::new("connect", false, error));
             return told(&checks, out);
         }
         Err(other) => return Err(other),
     };
-    checks.push(Check { check: "connect".to_owned(), ok: true, found: address.to_string() });
+    checks.push(Check::new("connect", true, address.to_string()));
     let begun = std::time::Instant::now();
     checks.push(match broker.ping(PING_DEADLINE).await {
-        Ok(()) => Check { check: "ping".to_owned(), ok: true, found: format!("{} ms", begun.elapsed().as_millis()) },
-        Err(error) => Check { check: "ping".to_owned(), ok: false, found: full_text(&error) },
+        Ok(()) => Check::new("ping", true, format!("{} ms", begun.elapsed().as_millis())),
+        Err(error) => Check::new("ping", false, full_text(&error)),
     });
     for topic in &asked.topics {
         of_topic(&*broker.admin(), asked, topic, &mut checks).await?;
     }
     for capability in Capability::ALL {
         let has = broker.capabilities().has(capability);
-        checks.push(Check { check: capability.to_string(), ok: true, found: yes(has).to_owned() });
+        checks.push(Check::fact(capability.to_string(), yes(has)));
     }
     let most = broker.capabilities().max_message_bytes;
-    checks.push(Check { check: "max_message_bytes".to_owned(), ok: true, found: most.to_string() });
+    checks.push(Check::fact("max_message_bytes", most.to_string()));
     let result = told(&checks, out);
     // Nothing was sent that could be lost.
     let _ = broker.close(CLOSE_DEADLINE).await;
@@ -76,7 +88,7 @@ pub(crate) async fn run(url: Option<&str>, asked: &Doctor, out: &Output) -> Resu
 /// What a topic should be, and what a group should have beside it.
 async fn of_topic(admin: &dyn Admin, asked: &Doctor, topic: &str, checks: &mut Vec<Check>) -> Result<(), Failure> {
     check_name("--topic", "topic", topic)?;
-    let mut check = |what: String, ok: bool, found: String| checks.push(Check { check: what, ok, found });
+    let mut check = |what: String, ok: bool, found: String| checks.push(Check::new(what, ok, found));
     match admin.describe(topic).await {
         Ok(Some(info)) => {
             let there = info.partitions;
@@ -120,9 +132,9 @@ async fn of_topic(admin: &dyn Admin, asked: &Doctor, topic: &str, checks: &mut V
 
 fn told(checks: &[Check], out: &Output) -> Result<(), Failure> {
     out.table(["CHECK", "OK", "FOUND"], checks, |check| {
-        [check.check.clone(), yes(check.ok).to_owned(), check.found.clone()]
+        [check.check.clone(), check.ok.map(yes).unwrap_or_default().to_owned(), check.found.clone()]
     })?;
-    if checks.iter().all(|check| check.ok) { Ok(()) } else { Err(Failure::Told) }
+    if checks.iter().all(|check| check.ok != Some(false)) { Ok(()) } else { Err(Failure::Told) }
 }
 
 async fn compare(from: &str, to: &str, out: &Output) -> Result<(), Failure> {

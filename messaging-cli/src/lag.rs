@@ -49,7 +49,7 @@ impl Of {
 pub(crate) async fn run(broker: &dyn Broker, asked: &Lag, out: &Output) -> Result<(), Failure> {
     check_name("GROUP", "group", &asked.group)?;
     let admin = broker.admin();
-    let mut rows = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     for name in &asked.topics {
         topic(&*admin, "--topic", name).await?;
         rows.extend(of_topic(&*admin, &asked.group, name, Of::Messages).await?);
@@ -64,10 +64,12 @@ pub(crate) async fn run(broker: &dyn Broker, asked: &Lag, out: &Output) -> Resul
         }
     }
     if !asked.partitions {
-        rows = summed(rows);
+        return out.table(["GROUP", "TOPIC", "OF", "LAG"], &summed(rows), |row| {
+            [row.group.clone(), row.topic.clone(), row.of.text().to_owned(), row.lag.to_string()]
+        });
     }
     out.table(["GROUP", "TOPIC", "OF", "PARTITION", "SETTLED", "LAG"], &rows, |row| {
-        let partition = row.partition.map_or_else(|| "all".to_owned(), |partition| partition.to_string());
+        let partition = row.partition.map(|partition| partition.to_string()).unwrap_or_default();
         let settled = row.settled_through.clone().unwrap_or_else(|| "-".to_owned());
         [row.group.clone(), row.topic.clone(), row.of.text().to_owned(), partition, settled, row.lag.to_string()]
     })

@@ -148,7 +148,7 @@ impl<'a> Resolving<'a> {
         let topic = dead_letter_topic(&asked.chosen.topic, &asked.chosen.group);
         // Hidden by itself where the standard error is no terminal.
         let bar = ProgressBar::with_draw_target(Some(letters.len() as u64), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos} of {len}, {eta} left") {
             bar.set_style(style);
         }
         Ok(Self {
