@@ -56,6 +56,18 @@ async fn a_dead_letter_goes_its_way(url: &str, topic: &str) {
     assert_eq!(letters.len(), 6, "{letters:?}");
     assert!(letters.iter().all(|letter| letter["copies"] == 2), "{letters:?}");
     assert!(letters.iter().all(|letter| text(letter, "error") == "the mail server is away" && letter["attempts"] == 2));
+    for (filter, count) in [
+        (["--error", "mail server"], 6),
+        (["--error", "disk"], 0),
+        (["--since", "10m"], 6),
+        (["--since", "2100-01-01T00:00:00Z"], 0),
+        (["--event", "orders.completed"], 0),
+        (["--limit", "4"], 4),
+    ] {
+        let arguments = ["--url", url, "--json", "dead-letters", "list", "mailer", topic];
+        let chosen = run(&[&arguments[..], &filter].concat()).await.objects();
+        assert_eq!(chosen.len(), count, "{filter:?}");
+    }
     let shown =
         run(&["--url", url, "--json", "dead-letters", "show", "mailer", topic, "--event", "orders.created"]).await;
     let shown = shown.objects();
