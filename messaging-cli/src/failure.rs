@@ -1,6 +1,6 @@
 //! [`Failure`]: why the command did not do what it was asked, and the exit code that says so.
 
-use std::{error::Error, process::ExitCode};
+use std::process::ExitCode;
 
 /// Why the command did not do what it was asked.
 #[derive(Debug)]
@@ -51,22 +51,12 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Self::NobodyReads,
-            _ => Self::Failed(full_text(&error)),
+            _ => Self::Failed(error.to_string()),
         }
     }
 }
 
 /// An error and its causes in one line, each said once.
-pub(crate) fn full_text(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
+pub(crate) fn full_text(error: &messaging::Error) -> String {
+    error.duplicate().to_string()
 }

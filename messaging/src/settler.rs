@@ -31,6 +31,21 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// One instance of a group whose messages are settled by hand, in any order.
 ///
+/// ```
+/// # use std::time::Duration;
+/// # use messaging::{Broker, DeadLetter, Error, OPERATORS, Settler, dead_letter_topic};
+/// /// Drops the dead letters of one handler.
+/// async fn drop_letters_of(broker: &dyn Broker, handler: &str) -> Result<(), Error> {
+///     let mut operator = Settler::join(broker, OPERATORS, dead_letter_topic("orders", "billing")).await?;
+///     while let Some(letter) = operator.next(Duration::from_secs(10)).await? {
+///         if DeadLetter::read(&letter.delivery.message)?.handler == *handler {
+///             operator.settle(&letter);
+///         }
+///     }
+///     operator.leave(Duration::from_secs(10)).await
+/// }
+/// ```
+///
 /// No handler runs, nothing is retried or dead-lettered. What is not settled when it [`leave`](Self::leave)s, or when it
 /// is dropped, comes back to the group.
 pub struct Settler {
