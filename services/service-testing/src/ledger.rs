@@ -1,10 +1,14 @@
 //! Orders against notifications: none lost, none twice, in order.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::{Client, eventually};
+
+/// How long notifications may take, the time included in which a broker notices that a consumer died.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How many items a page may have.
 const PAGE: usize = 100;
@@ -26,11 +30,11 @@ pub async fn every_item(client: &Client, path: &str) -> Vec<Value> {
 /// Waits until there are as many notifications as these orders call for, all of them sent.
 pub async fn until_notified(orders: &Client, notifications: &Client) {
     let expected: usize = every_item(orders, "/api/v1/orders/").await.iter().map(|order| subjects(order).len()).sum();
-    eventually(&format!("{expected} notifications"), async || {
-        let total = notifications.get("/api/v1/notifications/?page_size=1").await.body["total"].as_u64().unwrap();
-        (total as usize >= expected).then_some(())
-    })
-    .await;
+    let total = async || notifications.get("/api/v1/notifications/?page_size=1").await.body["total"].as_u64().unwrap();
+    let all = eventually("all notifications", async || (total().await as usize >= expected).then_some(()));
+    if tokio::time::timeout(PATIENCE, all).await.is_err() {
+        panic!("{} of {expected} notifications; missing: {:?}", total().await, missing(orders, notifications).await);
+    }
     eventually("the e-mail of all notifications", async || {
         let all = every_item(notifications, "/api/v1/notifications/").await;
         all.iter().all(|notification| notification["sent_at"].is_string()).then_some(())
@@ -41,11 +45,7 @@ pub async fn until_notified(orders: &Client, notifications: &Client) {
 /// Checks that each order has its notifications, each once and in order, and that there are no others; answers how many
 /// orders there are.
 pub async fn each_is_notified_once(orders: &Client, notifications: &Client) -> usize {
-    let mut notified: BTreeMap<i64, Vec<String>> = BTreeMap::new();
-    for notification in every_item(notifications, "/api/v1/notifications/").await {
-        let subject = notification["subject"].as_str().unwrap().to_owned();
-        notified.entry(order_of(&notification)).or_default().push(subject);
-    }
+    let mut notified = by_order(notifications).await;
     let orders = every_item(orders, "/api/v1/orders/").await;
     for order in &orders {
         let id = order["id"].as_i64().unwrap();
@@ -53,6 +53,25 @@ pub async fn each_is_notified_once(orders: &Client, notifications: &Client) -> u
     }
     assert!(notified.is_empty(), "notifications of orders that there are not: {notified:?}");
     orders.len()
+}
+
+/// The first orders that were notified otherwise than they call for, with their notifications.
+async fn missing(orders: &Client, notifications: &Client) -> Vec<(i64, Vec<String>)> {
+    let mut notified = by_order(notifications).await;
+    let orders = every_item(orders, "/api/v1/orders/").await;
+    let orders = orders.iter().map(|order| (order["id"].as_i64().unwrap(), subjects(order)));
+    let found = orders.map(|(id, expected)| (id, expected, notified.remove(&id).unwrap_or_default()));
+    found.filter(|(_, expected, found)| found != expected).map(|(id, _, found)| (id, found)).take(20).collect()
+}
+
+/// The subjects of the notifications of each order, the oldest first.
+async fn by_order(notifications: &Client) -> BTreeMap<i64, Vec<String>> {
+    let mut notified: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+    for notification in every_item(notifications, "/api/v1/notifications/").await {
+        let subject = notification["subject"].as_str().unwrap().to_owned();
+        notified.entry(order_of(&notification)).or_default().push(subject);
+    }
+    notified
 }
 
 /// What is notified of an order.

@@ -8,9 +8,13 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+/// How much of a program's log a failing test shows.
+const LAST_LINES: usize = 50;
+
 /// A running program; it is killed when this value goes away.
 #[derive(Debug)]
 pub struct Program {
+    path: String,
     child: Child,
     lines: UnboundedReceiver<String>,
     log: String,
@@ -46,7 +50,7 @@ impl Program {
         let (sender, lines) = unbounded_channel();
         tokio::spawn(forward(child.stdout.take().unwrap(), sender.clone()));
         tokio::spawn(forward(child.stderr.take().unwrap(), sender));
-        Self { child, lines, log: String::new() }
+        Self { path: path.to_owned(), child, lines, log: String::new() }
     }
 
     async fn next_line(&mut self) -> Option<String> {
@@ -109,9 +113,25 @@ impl Program {
         crate::soon("the end of the program", async {
             while self.next_line().await.is_some() {}
             let status = self.child.wait().await.unwrap();
-            Ended { status, log: self.log }
+            Ended { status, log: std::mem::take(&mut self.log) }
         })
         .await
+    }
+}
+
+/// Of a test that fails, the programs that still run say what they saw last.
+impl Drop for Program {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        while let Ok(line) = self.lines.try_recv() {
+            self.log.push_str(&line);
+            self.log.push('\n');
+        }
+        let lines: Vec<_> = self.log.lines().collect();
+        let last = lines.len().saturating_sub(LAST_LINES);
+        eprintln!("the last lines of {}:\n{}", self.path, lines[last..].join("\n"));
     }
 }
 
