@@ -10,7 +10,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use messaging::{
-    Broker, DeadLetter, DeadLetterId, Messaging, MessagingOptions, OPERATORS, Settler, Shape, Unsettled,
+    Broker, DeadLetter, DeadLetterId, Messaging, MessagingOptions, OPERATORS, Settler, Shape, Timestamp, Unsettled,
     dead_letter_topic,
 };
 use serde::Serialize;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::unresolved::{self, Letter};
 use crate::{
-    cli::Resolve,
+    cli::{Chosen, Resolve},
     connect::CLOSE_DEADLINE,
     failure::{Failure, full_text},
     output::Output,
@@ -60,6 +60,7 @@ struct Outcome {
 /// A letter that was listed and is to be taken.
 struct Wanted {
     label: String,
+    failed_at: Timestamp,
     /// It was published for the group.
     published: bool,
     copies_left: usize,
@@ -88,7 +89,8 @@ pub(super) async fn run(broker: Arc<dyn Broker>, asked: &Resolve, act: Act, out:
             Act::Replay => Some(Messaging::new(broker.clone(), MessagingOptions::default()).await?),
             Act::Drop => None,
         };
-        let result = Resolving::begin(&*broker, messaging.as_ref(), asked, &found.letters).await?.run(out).await;
+        let result =
+            Resolving::begin(&*broker, messaging.as_ref(), asked, &found.letters).await?.run(&*broker, out).await;
         if let Some(messaging) = messaging {
             // Every outcome is known already.
             let _ = messaging.close(CLOSE_DEADLINE).await;
@@ -132,7 +134,27 @@ struct Resolving<'a> {
     waiting: VecDeque<Unsettled>,
     bar: ProgressBar,
     next_at: Instant,
-    done: usize,
+    resolved: Resolved,
+}
+
+/// Letters that were resolved, with when they had failed.
+#[derive(Default)]
+struct Resolved(HashMap<DeadLetterId, Timestamp>);
+
+impl Resolved {
+    /// Checks that the broker has kept it: Kafka can keep only so much of what is settled out of order.
+    async fn verify(&self, broker: &dyn Broker, chosen: &Chosen) -> Result<(), Failure> {
+        let listed = unresolved::find_all(&*broker.admin(), chosen).await?.letters;
+        // One that has failed again since is another letter.
+        let again = listed.iter().filter(|letter| self.0.get(&letter.id) == Some(&letter.told.last_failed_at)).count();
+        if again == 0 {
+            return Ok(());
+        }
+        Err(Failure::failed(format!(
+            "{again} of those that were resolved are listed again: they lie scattered among so many others that the broker \
+             could not keep which they are; resolve the oldest without leaving any in between"
+        )))
+    }
 }
 
 impl<'a> Resolving<'a> {
@@ -143,7 +165,8 @@ impl<'a> Resolving<'a> {
         letters: &[Letter],
     ) -> Result<Self, Failure> {
         let wanted = letters.iter().map(|letter| {
-            (letter.id.clone(), Wanted { label: letter.label(), published: false, copies_left: letter.copies })
+            let (label, failed_at) = (letter.label(), letter.told.last_failed_at);
+            (letter.id.clone(), Wanted { label, failed_at, published: false, copies_left: letter.copies })
         });
         let topic = dead_letter_topic(&asked.chosen.topic, &asked.chosen.group);
         // Hidden by itself where the standard error is no terminal.
@@ -159,12 +182,12 @@ impl<'a> Resolving<'a> {
             waiting: VecDeque::new(),
             bar,
             next_at: Instant::now(),
-            done: 0,
+            resolved: Resolved::default(),
         })
     }
 
     /// Takes letters until all that are wanted are settled, none comes any more, one fails, or somebody interrupts.
-    async fn run(mut self, out: &Output) -> Result<(), Failure> {
+    async fn run(mut self, broker: &dyn Broker, out: &Output) -> Result<(), Failure> {
         let failure = tokio::select! {
             result = self.take_all(out) => result.err(),
             _ = tokio::signal::ctrl_c() => Some(Failure::failed("interrupted")),
@@ -186,10 +209,20 @@ impl<'a> Resolving<'a> {
             );
         }
         out.note(&match left {
-            0 => format!("{} {}", self.done, act.done()),
-            _ => format!("{} {}, {left} not", self.done, act.done()),
+            0 => format!("{} {}", self.resolved.0.len(), act.done()),
+            _ => format!("{} {}, {left} not", self.resolved.0.len(), act.done()),
         });
-        failure.map_or(Ok(()), Err).and(left_group)
+        let kept = match &left_group {
+            Ok(()) => self.resolved.verify(broker, &self.asked.chosen).await,
+            Err(_) => Ok(()),
+        };
+        match (failure, kept) {
+            (Some(Failure::Failed(first)), Err(Failure::Failed(second))) => {
+                Err(Failure::Failed(format!("{first}; {second}")))
+            }
+            (Some(failure), _) => Err(failure),
+            (None, kept) => left_group.and(kept),
+        }
     }
 
     async fn take_all(&mut self, out: &Output) -> Result<(), Failure> {
@@ -236,6 +269,7 @@ impl<'a> Resolving<'a> {
         let ours = self.settler.settle(&unsettled);
         let Some(wanted) = self.wanted.get_mut(&letter.id) else { return Ok(()) };
         wanted.published = true;
+        let failed_at = wanted.failed_at;
         if !ours {
             // It comes again, from the broker, and only to be settled.
             return Ok(());
@@ -243,7 +277,7 @@ impl<'a> Resolving<'a> {
         wanted.copies_left = wanted.copies_left.saturating_sub(1);
         if wanted.copies_left == 0 {
             self.wanted.remove(&letter.id);
-            self.done += 1;
+            self.resolved.0.insert(letter.id, failed_at);
             self.bar.inc(1);
             let act = if self.messaging.is_some() { Act::Replay } else { Act::Drop };
             report(self.asked, label, act.done(), None, out)?;

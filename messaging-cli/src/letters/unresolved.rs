@@ -50,8 +50,17 @@ impl Letter {
     }
 }
 
-/// Finds those that a command is about.
+/// Finds those that a command is about, up to its limit.
 pub(crate) async fn find(admin: &dyn Admin, asked: &Chosen) -> Result<Unresolved, Failure> {
+    let mut found = find_all(admin, asked).await?;
+    let limit = asked.limit.unwrap_or(usize::MAX);
+    found.left_out = found.letters.len().saturating_sub(limit);
+    found.letters.truncate(limit);
+    Ok(found)
+}
+
+/// Finds all that its filter takes.
+pub(crate) async fn find_all(admin: &dyn Admin, asked: &Chosen) -> Result<Unresolved, Failure> {
     check_name("GROUP", "group", &asked.group)?;
     check_name("TOPIC", "topic", &asked.topic)?;
     let topic = dead_letter_topic(&asked.topic, &asked.group);
@@ -84,9 +93,6 @@ pub(crate) async fn find(admin: &dyn Admin, asked: &Chosen) -> Result<Unresolved
     found
         .letters
         .sort_by_key(|letter| (letter.told.last_failed_at, letter.delivery.partition, letter.delivery.position));
-    let limit = asked.limit.unwrap_or(usize::MAX);
-    found.left_out = found.letters.len().saturating_sub(limit);
-    found.letters.truncate(limit);
     Ok(found)
 }
 
