@@ -6,17 +6,17 @@ use crate::config::wrong;
 
 const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
-/// Takes `tls`, `tls_ca`, `tls_certificate`, `tls_key`, `tls_key_password` and `sasl_mechanism`. An address with a user
+/// Takes `tls`, `ca_file`, `cert_file`, `private_key_file`, `private_key_password` and `sasl_mechanism`. An address with a user
 /// authenticates, by SCRAM-SHA-512 unless it says otherwise.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](messaging::ErrorKind::Config): half a pair of options, an unknown mechanism, or the crate was
 /// built without its feature `tls`.
 pub(crate) fn settings(address: &Address, options: &mut Options) -> Result<Vec<(&'static str, String)>, Error> {
-    let ca: Option<String> = options.take("tls_ca")?;
-    let certificate: Option<String> = options.take("tls_certificate")?;
-    let key: Option<String> = options.take("tls_key")?;
-    let key_password: Option<String> = options.take("tls_key_password")?;
+    let ca: Option<String> = options.take("ca_file")?;
+    let certificate: Option<String> = options.take("cert_file")?;
+    let key: Option<String> = options.take("private_key_file")?;
+    let key_password: Option<String> = options.take("private_key_password")?;
     let asks = ca.is_some() || certificate.is_some() || key.is_some();
     let tls = options.take("tls")?.unwrap_or(asks);
     let mechanism: Option<String> = options.take("sasl_mechanism")?;
@@ -24,7 +24,7 @@ pub(crate) fn settings(address: &Address, options: &mut Options) -> Result<Vec<(
         return Err(wrong("options \"tls_…\" are given, but \"tls\" is false"));
     }
     if certificate.is_some() != key.is_some() {
-        return Err(wrong("options \"tls_certificate\" and \"tls_key\" belong together"));
+        return Err(wrong("options \"cert_file\" and \"private_key_file\" belong together"));
     }
     let mut settings = Vec::new();
     let sasl = match (&address.user, &address.password) {
@@ -82,8 +82,8 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused() {
-        assert!(read("kafka://a?tls=false&tls_ca=/ca").unwrap_err().contains("tls"));
-        assert!(read("kafka://a?tls_certificate=/c").unwrap_err().contains("tls_key"));
+        assert!(read("kafka://a?tls=false&ca_file=/ca").unwrap_err().contains("tls"));
+        assert!(read("kafka://a?cert_file=/c").unwrap_err().contains("private_key_file"));
         assert!(read("kafka://a?sasl_mechanism=PLAIN").unwrap_err().contains("user"));
         assert!(read("kafka://u@a").unwrap_err().contains("password"));
     }
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     #[cfg(feature = "tls")]
     fn a_user_over_tls_authenticates_by_scram() {
-        let settings = read("kafka://u:p%40@a?tls_ca=/ca").unwrap();
+        let settings = read("kafka://u:p%40@a?ca_file=/ca").unwrap();
         let get = |name: &str| settings.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
         assert_eq!(get("security.protocol"), Some("sasl_ssl"));
         assert_eq!((get("sasl.mechanism"), get("sasl.password")), (Some("SCRAM-SHA-512"), Some("p@")));

@@ -245,14 +245,7 @@ fn hosts(address: &Address, port: u16) -> Result<Vec<(String, u16)>, Error> {
     if address.hosts.is_empty() {
         return Err(wrong("an amqp address needs a host, for example amqp://localhost:5672"));
     }
-    let parse = |host: &String| {
-        let (name, port) = match host.rsplit_once(':').filter(|(name, _)| !name.contains(':') || name.ends_with(']')) {
-            Some((name, port)) => (name, port.parse().map_err(|_| wrong(format!("{port:?} is no port")))?),
-            None => (host.as_str(), port),
-        };
-        Ok((name.trim_start_matches('[').trim_end_matches(']').to_owned(), port))
-    };
-    address.hosts.iter().map(parse).collect()
+    address.hosts_and_ports(port)
 }
 
 /// The virtual host that a path names, in percent-encoding.

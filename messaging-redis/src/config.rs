@@ -253,21 +253,15 @@ fn take<T>(setting: &mut T, given: Option<T>) {
 }
 
 fn host_and_port(address: &Address) -> Result<(String, u16), Error> {
-    let [host] = address.hosts.as_slice() else {
-        return Err(if address.hosts.is_empty() {
-            wrong("a redis address needs a host, for example redis://localhost:6379")
-        } else {
-            Error::new(
-                ErrorKind::Unsupported,
-                "a redis address with several hosts means a cluster, which is not supported: name one server",
-            )
-        });
-    };
-    let (name, port) = match host.rsplit_once(':').filter(|(name, _)| !name.contains(':') || name.ends_with(']')) {
-        Some((name, port)) => (name, port.parse().map_err(|_| wrong(format!("{port:?} is no port")))?),
-        None => (host.as_str(), 6379),
-    };
-    Ok((name.trim_start_matches('[').trim_end_matches(']').to_owned(), port))
+    let mut hosts = address.hosts_and_ports(6379)?;
+    match (hosts.pop(), hosts.is_empty()) {
+        (Some(host), true) => Ok(host),
+        (None, _) => Err(wrong("a redis address needs a host, for example redis://localhost:6379")),
+        (Some(_), false) => Err(Error::new(
+            ErrorKind::Unsupported,
+            "a redis address with several hosts means a cluster, which is not supported: name one server",
+        )),
+    }
 }
 
 pub(crate) fn wrong(message: impl Into<String>) -> Error {

@@ -175,6 +175,26 @@ impl Address {
         Options { scheme: self.scheme.clone(), left: self.options.clone(), known: Vec::new() }
     }
 
+    /// Each host with its port, `default` where it has none; an IPv6 address without its brackets.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], naming the port that is none.
+    pub fn hosts_and_ports(&self, default: u16) -> Result<Vec<(String, u16)>, Error> {
+        let parse = |host: &String| {
+            // Without brackets an IPv6 address has no port.
+            let has_port = |name: &str| !name.contains(':') || name.ends_with(']');
+            let (name, port) = match host.rsplit_once(':').filter(|(name, _)| has_port(name)) {
+                Some((name, port)) => {
+                    let fault = |_| Error::new(ErrorKind::Config, format!("{port:?} is no port"));
+                    (name, port.parse().map_err(fault)?)
+                }
+                None => (host.as_str(), default),
+            };
+            Ok((name.trim_start_matches('[').trim_end_matches(']').to_owned(), port))
+        };
+        self.hosts.iter().map(parse).collect()
+    }
+
     /// The address as a URL with its secrets, for a client that wants one; without the options.
     #[must_use]
     pub fn to_client_url(&self) -> String {

@@ -2,7 +2,7 @@
 //!
 //! A round is one contender's: a fresh topic, a group that is subscribed to it, so many events published until each is
 //! confirmed, then all of them consumed and settled. Rounds are interleaved, and each ends only when every message has
-//! arrived once and nothing is left unsettled. A broker joins by a [`Contender`] that is its raw client.
+//! arrived once and nothing is left unsettled. A broker joins by a `Contender` that is its raw client.
 
 mod contest;
 mod cost;

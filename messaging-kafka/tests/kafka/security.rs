@@ -42,7 +42,7 @@ async fn over_tls() {
     let kafka = secured().await;
     let ca = authority(kafka);
     let servers = kafka.listener(Listener::Tls).unwrap();
-    round_trip(&format!("kafka://{servers}?tls_ca={}", ca.path().display())).await;
+    round_trip(&format!("kafka://{servers}?ca_file={}", ca.path().display())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +54,7 @@ async fn with_a_password_by_each_mechanism_with_and_without_tls() {
         round_trip(&format!("kafka://{USER}:{PASSWORD}@{plain}?sasl_mechanism={mechanism}")).await;
         let tls = kafka.listener(Listener::SaslTls).unwrap();
         let ca = ca.path().display();
-        round_trip(&format!("kafka://{USER}:{PASSWORD}@{tls}?sasl_mechanism={mechanism}&tls_ca={ca}")).await;
+        round_trip(&format!("kafka://{USER}:{PASSWORD}@{tls}?sasl_mechanism={mechanism}&ca_file={ca}")).await;
     }
 }
 
