@@ -2,6 +2,7 @@
 //! server that drains.
 
 mod app;
+mod backlog;
 mod documents;
 mod fields;
 mod id;

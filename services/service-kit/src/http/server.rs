@@ -5,12 +5,18 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::backlog;
 use crate::BoxFuture;
 use crate::process::StartError;
 
@@ -20,6 +26,9 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The largest request head.
 const MAX_HEADER: usize = 16 * 1024;
+
+/// How long a connection may be idle once the process is told to stop: longer than a request is on its way.
+const IDLE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// The longest that requests in flight may take once the process is told to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
@@ -44,42 +53,87 @@ async fn accept_until(listener: TcpListener, app: Router, stop: CancellationToke
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving HTTP");
     }
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE).max_buf_size(MAX_HEADER);
-    let connections = GracefulShutdown::new();
+    let connections = Connections::new(app, stop.clone());
     let mut stopped = pin!(stop.cancelled());
-
     loop {
-        let stream = tokio::select! {
+        tokio::select! {
             biased;
             () = &mut stopped => break,
-            stream = accept(&listener) => stream,
-        };
-        let service = TowerToHyperService::new(app.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        let connection = connections.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            stream = accept(&listener) => connections.serve(stream),
+        }
+    }
+    backlog::close(listener, |stream| connections.serve(stream)).await;
+    connections.drain().await;
+}
+
+/// Connections that are open.
+///
+/// A request may be on its way on a connection that looks idle, and closing it would leave the client in doubt. So from the
+/// stop on each answer says that it is the connection's last, and those that are asked nothing any more are closed a while
+/// later.
+struct Connections {
+    http: hyper::server::conn::http1::Builder,
+    app: Router,
+    open: TaskTracker,
+    /// Cancelled when idle connections are to be closed.
+    quiet: CancellationToken,
+}
+
+impl Connections {
+    fn new(app: Router, stop: CancellationToken) -> Self {
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE).max_buf_size(MAX_HEADER);
+        let app = app.layer(from_fn_with_state(stop, last_answer));
+        Self { http, app, open: TaskTracker::new(), quiet: CancellationToken::new() }
+    }
+
+    fn serve(&self, stream: TcpStream) {
+        // Answers are small and should not wait for more.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(self.app.clone());
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        let quiet = self.quiet.clone();
+        self.open.spawn(async move {
+            let mut connection = pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = quiet.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "connection ended early");
             }
         });
     }
 
-    drop(listener);
-    if tokio::time::timeout(DRAIN_DEADLINE, connections.shutdown()).await.is_err() {
-        tracing::warn!("requests were still in flight after {} s", DRAIN_DEADLINE.as_secs());
+    async fn drain(self) {
+        self.open.close();
+        if timeout(IDLE_DEADLINE, self.open.wait()).await.is_ok() {
+            return;
+        }
+        self.quiet.cancel();
+        if timeout(DRAIN_DEADLINE, self.open.wait()).await.is_err() {
+            tracing::warn!("requests were still in flight after {} s", DRAIN_DEADLINE.as_secs());
+        }
     }
+}
+
+/// Tells the client to send its next request elsewhere, once the process is told to stop.
+async fn last_answer(State(stop): State<CancellationToken>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if stop.is_cancelled() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// The next connection; an error of one connection is no reason to stop taking others.
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                // Answers are small and should not wait for more.
-                let _ = stream.set_nodelay(true);
-                return stream;
-            }
+            Ok((stream, _)) => return stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot take a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
