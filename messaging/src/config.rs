@@ -1,11 +1,12 @@
 //! Which backend, and with which options: [`MessagingConfig`], and the [`Address`] that it comes down to.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use crate::{
     codec::Codecs,
     error::{BoxError, Error, ErrorKind},
     name::Name,
+    trace::TracePropagator,
 };
 
 /// The variable that holds a whole URL.
@@ -19,12 +20,13 @@ const ADDRESS_VARIABLES: [(&str, &str, bool); 3] =
 
 /// What [`configure_messaging`](crate::configure_messaging) is given: the broker's address, and what every message of
 /// this program carries.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MessagingConfig {
     pub(crate) address: Address,
     pub(crate) source: Name,
     pub(crate) publish_deadline: Duration,
     pub(crate) codecs: Codecs,
+    pub(crate) trace_propagator: Option<Arc<dyn TracePropagator>>,
 }
 
 impl MessagingConfig {
@@ -98,6 +100,7 @@ impl MessagingConfig {
             source: Name::from_static("messaging"),
             publish_deadline: Duration::from_secs(30),
             codecs: Codecs::default(),
+            trace_propagator: None,
         }
     }
 
@@ -122,10 +125,28 @@ impl MessagingConfig {
         self
     }
 
+    /// Joins spans to the traces of other processes; without one events carry no trace of their own.
+    #[must_use]
+    pub fn trace_propagator(mut self, propagator: Arc<dyn TracePropagator>) -> Self {
+        self.trace_propagator = Some(propagator);
+        self
+    }
+
     /// The broker's address.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
+    }
+}
+
+impl fmt::Debug for MessagingConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessagingConfig")
+            .field("address", &self.address)
+            .field("source", &self.source)
+            .field("publish_deadline", &self.publish_deadline)
+            .field("codecs", &self.codecs)
+            .finish_non_exhaustive()
     }
 }
 

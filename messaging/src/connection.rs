@@ -26,6 +26,7 @@ use crate::{
     publisher::{Outcome, Publisher, Receipt},
     router::{GroupPlan, IntoRouter, Router},
     telemetry::PublishMeter,
+    trace::{TracePropagator, continue_trace},
 };
 
 /// A kind of broker that can be chosen by the scheme of its address.
@@ -63,18 +64,21 @@ pub async fn configure_messaging(
     let options = MessagingOptions {
         source: config.source.clone(),
         codecs: config.codecs.clone(),
+        trace_propagator: config.trace_propagator.clone(),
         publisher: PublisherOptions { deadline: config.publish_deadline, ..PublisherOptions::default() },
     };
     Messaging::new(broker, options).await
 }
 
 /// How a [`Messaging`] is made from a broker.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MessagingOptions {
     /// The source of its events (CloudEvents `source`).
     pub source: Name,
     /// Codecs beside JSON.
     pub codecs: Codecs,
+    /// Joins its spans to the traces of other processes.
+    pub trace_propagator: Option<Arc<dyn TracePropagator>>,
     /// How its publisher is opened.
     pub publisher: PublisherOptions,
 }
@@ -84,8 +88,19 @@ impl Default for MessagingOptions {
         Self {
             source: Name::from_static("messaging"),
             codecs: Codecs::default(),
+            trace_propagator: None,
             publisher: PublisherOptions::default(),
         }
+    }
+}
+
+impl fmt::Debug for MessagingOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessagingOptions")
+            .field("source", &self.source)
+            .field("codecs", &self.codecs)
+            .field("publisher", &self.publisher)
+            .finish_non_exhaustive()
     }
 }
 
@@ -100,6 +115,7 @@ struct Inner {
     front: Arc<Front>,
     encoder: Encoder,
     codecs: Codecs,
+    trace_propagator: Option<Arc<dyn TracePropagator>>,
     meter: PublishMeter,
     groups: Mutex<Vec<Weak<executor::Shared>>>,
     pending: Mutex<Vec<Arc<dyn PendingWork>>>,
@@ -122,8 +138,9 @@ impl Messaging {
         let pending = broker.pending().into_iter().collect();
         Self {
             inner: Arc::new(Inner {
-                encoder: Encoder::new(options.source, options.codecs.clone()),
+                encoder: Encoder::new(options.source, options.codecs.clone(), options.trace_propagator.clone()),
                 codecs: options.codecs,
+                trace_propagator: options.trace_propagator,
                 broker,
                 front,
                 meter: PublishMeter::new(),
@@ -178,7 +195,9 @@ impl Messaging {
 
     /// Publishes messages as they are, in their order and together; an outcome for each.
     pub async fn publish_messages(&self, messages: Vec<Arc<Message>>) -> Vec<Outcome> {
+        let spans = self.spans(&messages);
         let outcomes = self.inner.front.publish_all(messages, false).await;
+        drop(spans);
         outcomes.iter().for_each(|outcome| self.count(outcome));
         outcomes
     }
@@ -191,7 +210,10 @@ impl Messaging {
     pub async fn publish_until_settled(&self, messages: Vec<Arc<Message>>) -> Result<Vec<Outcome>, Error> {
         let needed = [crate::Capability::SettlesPublishes];
         self.capabilities().check(self.inner.broker.name(), &"publish_until_settled", needed)?;
-        Ok(self.inner.front.publish_all(messages, true).await)
+        let spans = self.spans(&messages);
+        let outcomes = self.inner.front.publish_all(messages, true).await;
+        drop(spans);
+        Ok(outcomes)
     }
 
     /// Encodes data as the message that [`publish`](Self::publish) would send.
@@ -305,6 +327,12 @@ impl Messaging {
         self.inner.broker.capabilities()
     }
 
+    /// What joins spans to the traces of other processes, if there is such.
+    #[must_use]
+    pub fn trace_propagator(&self) -> Option<&Arc<dyn TracePropagator>> {
+        self.inner.trace_propagator.as_ref()
+    }
+
     /// Decodes payloads by content type.
     #[must_use]
     pub fn codecs(&self) -> &Codecs {
@@ -348,21 +376,23 @@ impl Messaging {
     }
 
     async fn send_and_wait(&self, message: Arc<Message>) -> Outcome {
-        let span = tracing::info_span!(
-            target: "messaging::publish",
-            "publish",
-            otel.kind = "producer",
-            messaging.operation.r#type = "send",
-            messaging.destination.name = %message.topic,
-            messaging.message.id = message.envelope.as_ref().map(|envelope| tracing::field::display(&envelope.id)),
-            messaging.message.body.size = message.payload.len(),
-            messaging.event = message.name(),
-        );
+        let span = span(&message);
         let publishing = self.inner.front.publish(message);
         let outcome =
             if span.is_disabled() { publishing.await } else { tracing::Instrument::instrument(publishing, span).await };
         self.count(&outcome);
         outcome
+    }
+
+    /// A span for each message of a batch, which goes on with the trace of its cause; none without a propagator.
+    fn spans(&self, messages: &[Arc<Message>]) -> Vec<tracing::Span> {
+        let Some(propagator) = &self.inner.trace_propagator else { return Vec::new() };
+        let traced = |message: &Arc<Message>| {
+            let span = span(message);
+            continue_trace(&**propagator, &span, &message.attributes);
+            span
+        };
+        messages.iter().map(traced).collect()
     }
 
     fn count(&self, outcome: &Outcome) {
@@ -372,6 +402,20 @@ impl Messaging {
             Outcome::Unknown(_) => self.inner.meter.unknown.increment(1),
         }
     }
+}
+
+/// The span of a publish, by the names of OpenTelemetry's semantic conventions for messaging.
+fn span(message: &Message) -> tracing::Span {
+    tracing::info_span!(
+        target: "messaging::publish",
+        "publish",
+        otel.kind = "producer",
+        messaging.operation.r#type = "send",
+        messaging.destination.name = %message.topic,
+        messaging.message.id = message.envelope.as_ref().map(|envelope| tracing::field::display(&envelope.id)),
+        messaging.message.body.size = message.payload.len(),
+        messaging.event = message.name(),
+    )
 }
 
 impl fmt::Debug for Messaging {

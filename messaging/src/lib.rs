@@ -36,6 +36,7 @@ mod sink;
 mod subscription;
 pub mod telemetry;
 mod time;
+mod trace;
 
 pub use broker::{Admin, Broker, GroupProgress, PublisherOptions, TopicInfo, TopicSpec};
 pub use capability::{Capabilities, Capability};
@@ -67,6 +68,7 @@ pub use settler::{Settler, Unsettled};
 pub use sink::{EventSink, HasMessaging};
 pub use subscription::{Start, Subscription};
 pub use time::{BootClock, Clock, Tick, TokioClock};
+pub use trace::{TRACEPARENT, TRACESTATE, TraceContext, TracePropagator};
 
 #[cfg(feature = "macros")]
 pub use messaging_macros::{EventData, consumer, debug_handler, event, message_handler, on_event, on_message};

@@ -90,7 +90,8 @@ pub(crate) async fn start(outbox: Outbox, settings: RelaySettings) -> Result<Rel
     let mut publisher = PublisherOptions::default();
     publisher.deadline = settings.publish_deadline;
     publisher.declare = settings.declare.clone();
-    let options = MessagingOptions { publisher, ..MessagingOptions::default() };
+    let trace_propagator = outbox.messaging().trace_propagator().cloned();
+    let options = MessagingOptions { publisher, trace_propagator, ..MessagingOptions::default() };
     let broker = outbox.messaging().broker().clone();
     let publisher = broker.publisher(options.publisher.clone()).await?;
     let way = Messaging::with_publisher(broker, publisher.clone(), options);

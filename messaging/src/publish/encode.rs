@@ -14,6 +14,7 @@ use crate::{
     headers::Headers,
     message::Message,
     name::Name,
+    trace::TracePropagator,
 };
 
 /// Payloads and keys are cut from chunks of this size, so that a small message costs no allocation of its own. A
@@ -23,6 +24,7 @@ const CHUNK: usize = 8 * 1024;
 pub(crate) struct Encoder {
     source: Name,
     codecs: Codecs,
+    propagator: Option<Arc<dyn TracePropagator>>,
     buffers: Mutex<Buffers>,
 }
 
@@ -35,9 +37,9 @@ struct Buffers {
 }
 
 impl Encoder {
-    pub(crate) fn new(source: Name, codecs: Codecs) -> Self {
+    pub(crate) fn new(source: Name, codecs: Codecs, propagator: Option<Arc<dyn TracePropagator>>) -> Self {
         let buffers = Buffers { chunk: BytesMut::new(), scratch: Vec::new(), random: fastrand::Rng::new() };
-        Self { source, codecs, buffers: Mutex::new(buffers) }
+        Self { source, codecs, propagator, buffers: Mutex::new(buffers) }
     }
 
     /// The message of data that says its own name, topic and key.
@@ -60,10 +62,17 @@ impl Encoder {
                 name: Name::from_static(T::NAME),
                 time: Some(time),
             }),
-            attributes: Headers::new(),
+            attributes: self.traced(&Headers::new()).unwrap_or_default(),
             headers: Headers::new(),
             defect: None,
         }))
+    }
+
+    /// These attributes with the place of the current span; `None` if they stay as they are.
+    #[inline]
+    fn traced(&self, attributes: &Headers) -> Option<Headers> {
+        let context = self.propagator.as_ref()?.current()?;
+        Some(context.into_attributes(attributes))
     }
 
     /// The message of an event.
@@ -73,6 +82,9 @@ impl Encoder {
         let mut shared = event.message;
         let message = Arc::make_mut(&mut shared);
         message.payload = payload;
+        if let Some(attributes) = self.traced(&message.attributes) {
+            message.attributes = attributes;
+        }
         if let Some(envelope) = &mut message.envelope
             && envelope.source.is_empty()
         {
