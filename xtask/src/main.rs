@@ -4,6 +4,7 @@ mod bench;
 mod brokers;
 mod cargo;
 mod lint;
+mod load;
 mod progress;
 mod state;
 mod test;
@@ -29,6 +30,8 @@ enum Chore {
     Brokers(brokers::Action),
     /// Run benchmarks, optimised as shipped images are.
     Bench(bench::Arguments),
+    /// Place orders at a fixed rate while every process of the services is restarted.
+    Load(load::Arguments),
     /// Formatting, lints and documentation, each without a single warning.
     Lint,
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Chore::Test(arguments) => test::run(&arguments),
         Chore::Brokers(action) => brokers::run(action),
         Chore::Bench(arguments) => bench::run(&arguments),
+        Chore::Load(arguments) => load::run(&arguments),
         Chore::Lint => lint::run(),
     };
     match done {
