@@ -56,7 +56,7 @@ pub(crate) struct Incoming<T> {
 }
 
 /// Names one delivery in the window; never names another one later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct EntryId {
     index: u32,
     seq: u64,
@@ -234,17 +234,20 @@ impl<T: Clone, N> Engine<T, N> {
     /// A start was handled: what [`finish`](Self::finish) does with [`Verdict::Finished`], without the rare cases.
     #[inline(always)]
     pub(crate) fn complete(&mut self, id: EntryId) {
-        let Some(entry) = self.window.get_running(id) else { return };
-        let index = entry.partition;
-        let state = &mut self.partitions[index as usize];
-        if entry.troubled || state.phase != Phase::Assigned {
-            return self.finish(id, Verdict::Finished);
+        let removed = self.window.remove_running_if(id, |entry| {
+            let state = &mut self.partitions[entry.partition as usize];
+            if entry.troubled || state.phase != Phase::Assigned {
+                return false;
+            }
+            state.running -= 1;
+            if state.tracker.finish(entry.ordinal, entry.position) {
+                self.dirty.push(entry.partition);
+            }
+            true
+        });
+        if !removed {
+            self.finish(id, Verdict::Finished);
         }
-        state.running -= 1;
-        if state.tracker.finish(entry.ordinal, entry.position) {
-            self.dirty.push(index);
-        }
-        self.window.remove_head(id.index);
     }
 
     /// A start ended.

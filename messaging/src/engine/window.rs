@@ -58,6 +58,15 @@ impl<T, N> Entry<T, N> {
             troubled: false,
         }
     }
+
+    /// Becomes such a slot again. The lane stays for the table, which finds a lane by its last entry's.
+    #[inline(always)]
+    fn vacate(&mut self, next_free: u32) {
+        self.item = None;
+        self.past = None;
+        self.state = State::Free;
+        self.next = next_free;
+    }
 }
 
 /// A slab of entries. A lane is a chain through it from its head; the table knows each keyed lane's *last* entry.
@@ -118,11 +127,6 @@ impl<T, N> Window<T, N> {
 
     pub(super) fn get_mut(&mut self, index: u32, seq: u64) -> Option<&mut Entry<T, N>> {
         self.entries.get_mut(index as usize).filter(|entry| entry.seq == seq && entry.state != State::Free)
-    }
-
-    #[inline(always)]
-    pub(super) fn get_running(&self, id: EntryId) -> Option<&Entry<T, N>> {
-        self.entries.get(id.index as usize).filter(|entry| entry.seq == id.seq && entry.state == State::Running)
     }
 
     /// Takes a delivery in at the end of its lane.
@@ -224,17 +228,39 @@ impl<T, N> Window<T, N> {
     }
 
     /// Removes the head of a lane; the next one becomes ready.
-    #[inline(always)]
     pub(super) fn remove_head(&mut self, index: u32) {
         let entry = &self.entries[index as usize];
         let (lane, next) = (entry.lane, entry.next);
+        self.release(index);
+        self.follow(lane, next);
+    }
+
+    /// Removes an entry that runs, unless `settle` answers `false`: [`remove_head`](Self::remove_head) for what every
+    /// delivery passes. Answers whether it was removed.
+    #[inline(always)]
+    pub(super) fn remove_running_if(&mut self, id: EntryId, settle: impl FnOnce(&Entry<T, N>) -> bool) -> bool {
+        let Some(entry) = self.entries.get_mut(id.index as usize) else { return false };
+        if entry.seq != id.seq || entry.state != State::Running || !settle(entry) {
+            return false;
+        }
+        let (lane, next) = (entry.lane, entry.next);
+        entry.vacate(self.free);
+        self.free = id.index;
+        self.len -= 1;
+        self.bytes -= entry.bytes as usize;
+        self.follow(lane, next);
+        true
+    }
+
+    /// The head of a lane was removed: the next one becomes ready.
+    #[inline(always)]
+    fn follow(&mut self, lane: u64, next: u32) {
         if lane != 0 {
             match next {
                 NONE => self.forget_lane(lane),
                 next => self.wake(next),
             }
         }
-        self.release(index);
     }
 
     /// Drops every entry of a partition that does not run.
@@ -316,13 +342,9 @@ impl<T, N> Window<T, N> {
         }
     }
 
-    #[inline(always)]
     fn release(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
-        entry.item = None;
-        entry.past = None;
-        entry.state = State::Free;
-        entry.next = self.free;
+        entry.vacate(self.free);
         self.len -= 1;
         self.bytes -= entry.bytes as usize;
         self.free = index;

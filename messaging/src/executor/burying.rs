@@ -11,7 +11,8 @@ use super::{
     Trouble,
     burial::Unburied,
     failure::Stuck,
-    worker::{Occupant, Running, Worker},
+    seat::{Occupant, Running},
+    worker::Worker,
 };
 use crate::{
     BoxFuture,
@@ -52,7 +53,7 @@ impl Worker {
                     error = note.error, retry_in_ms = after.as_millis() as u64, "handler failed"
                 );
                 self.done.push((what.id, Verdict::Park { until: now + after, counted, note: Some(note) }));
-                self.free.push(slot);
+                self.free.put_back(slot);
             }
             Decision::GiveUp => {
                 tracing::error!(
@@ -60,7 +61,7 @@ impl Worker {
                     "held for too long by failures of infrastructure: giving the partition up"
                 );
                 self.done.push((what.id, Verdict::GiveUp { drain_until: now + self.shared.revoke_drain }));
-                self.free.push(slot);
+                self.free.put_back(slot);
             }
             Decision::DeadLetter => {
                 what.attempts = attempts;
@@ -77,7 +78,7 @@ impl Worker {
         let Some(message) = message else {
             // The partition was lost: whoever has it now decides anew.
             self.done.push((what.id, Verdict::Dropped));
-            self.free.push(slot);
+            self.free.put_back(slot);
             return;
         };
         let mut note = what.note.take().unwrap_or_else(|| Trouble::new(now, String::new()));
@@ -114,17 +115,17 @@ impl Worker {
             Ok(shape)
         });
         what.note = Some(note);
-        self.poll_burial(slot, Burying { what, future }, now);
+        self.poll_burial(slot, Box::new(Burying { what, future }), now);
     }
 
-    pub(super) fn poll_burial(&mut self, slot: usize, mut burying: Burying, now: Tick) {
-        let mut cx = Context::from_waker(&self.wakers[slot]);
+    pub(super) fn poll_burial(&mut self, slot: usize, mut burying: Box<Burying>, now: Tick) {
+        let mut cx = Context::from_waker(&self.seats[slot].waker);
         match Pin::new(&mut burying.future).poll(&mut cx) {
-            Poll::Pending => self.slots[slot] = Occupant::Burial(burying),
+            Poll::Pending => self.seats[slot].occupant = Occupant::Burial(burying),
             Poll::Ready(result) => {
                 let verdict = self.buried(burying.what, result, now);
                 self.done.push(verdict);
-                self.free.push(slot);
+                self.free.put_back(slot);
             }
         }
     }

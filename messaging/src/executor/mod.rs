@@ -6,9 +6,12 @@
 mod burial;
 mod burying;
 mod failure;
+mod free;
+mod own_route;
 mod reporting;
 mod routing;
 mod running;
+mod seat;
 mod slots;
 mod spawned;
 mod starting;

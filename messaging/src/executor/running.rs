@@ -13,8 +13,8 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Assignments, Ended, RouteInfo, RunPhase, Shared, Slots, State, burial::Burial, wakeups::MAX_WORKERS,
-    wakeups::Wakeups, worker::Worker,
+    Assignments, Ended, RouteInfo, RunPhase, Shared, Slots, State, burial::Burial, own_route::OwnRoute,
+    wakeups::MAX_WORKERS, wakeups::Wakeups, worker::Worker,
 };
 use crate::{
     codec::Codecs,
@@ -94,7 +94,8 @@ pub(crate) fn start(plan: GroupPlan, setup: GroupSetup) -> Group {
     let tasks = (0..workers)
         .map(|index| {
             let slots = share(options.concurrency, workers, index);
-            let routes = prototypes.iter().map(|slots| slots.another()).collect();
+            let routes = prototypes.iter().zip(&shared.routes);
+            let routes = routes.map(|(slots, info)| OwnRoute::new(slots.another(), info)).collect();
             tokio::spawn(Worker::new(shared.clone(), index, slots, routes))
         })
         .collect();

@@ -7,8 +7,9 @@ use std::{
 
 use super::{
     Trouble,
+    seat::Running,
     visiting::MAX_BURST,
-    worker::{Occupant, Run, Running, Worker, within},
+    worker::{Worker, within},
 };
 use crate::{
     delivery::Delivery,
@@ -26,22 +27,20 @@ impl Worker {
     pub(super) fn start_all(&mut self, now: Tick) {
         let holding = self.shared.holding.load(Ordering::Relaxed);
         let mut all_at_once = true;
-        let taken = self.taken.min(MAX_BURST);
-        let mut index = 0;
-        while index < taken
-            && let Some(slot) = self.free.last().copied()
+        let mut taken = std::mem::take(&mut self.starts);
+        let mut starts = taken.drain(..);
+        while let Some(slot) = self.free.next()
+            && let Some(start) = starts.next()
         {
-            if let Some(start) = self.starts[index].take() {
-                all_at_once &= self.start(slot, start, holding, now);
-            }
-            index += 1;
+            all_at_once &= self.start(slot, start, holding, now);
         }
         self.burst = if all_at_once { (self.burst * 2).min(MAX_BURST) } else { 1 };
-        if index < taken {
+        if starts.len() > 0 {
             let mut state = self.shared.state.lock();
-            let unstarted = self.starts[index..taken].iter_mut().filter_map(Option::take);
-            unstarted.for_each(|start| state.engine.give_back(start));
+            starts.by_ref().for_each(|start| state.engine.give_back(start));
         }
+        drop(starts);
+        self.starts = taken;
         self.report_round(now);
     }
 
@@ -113,7 +112,6 @@ impl Worker {
     /// Runs the handler in the slot that is free next. Answers whether it ended well at its first poll.
     #[inline(always)]
     fn run(&mut self, slot: usize, what: Running, message: Arc<Message>, now: Tick) -> bool {
-        let route = what.route;
         let span = Some(self.span(&what, &message)).filter(|span| !span.is_disabled());
         let delivery = Delivery {
             message,
@@ -122,28 +120,27 @@ impl Worker {
             epoch: what.epoch,
             attempt: what.attempts + 1,
         };
-        let mut cx = Context::from_waker(&self.wakers[slot]);
+        let (seat, route) = (&mut self.seats[slot], &mut self.routes[what.route]);
+        let mut cx = Context::from_waker(&seat.waker);
         let entered = span.as_ref().map(tracing::Span::enter);
-        let polled = self.routes[route].start(slot, delivery, &mut cx);
+        let polled = route.slots.start(slot, delivery, &mut cx);
         drop(entered);
         match polled {
             Poll::Ready(Ok(())) => {
-                self.tallies[route].ended_at_once();
-                self.record_age(route, what.time);
+                route.ended_at_once();
+                route.record_age(what.time, &mut self.wall);
                 self.finished.push(what.id);
                 return true;
             }
             Poll::Ready(Err(error)) => {
-                self.free.pop();
+                self.free.take(slot);
                 within(span.as_ref(), || self.failed(slot, what, &error, now));
             }
             Poll::Pending => {
-                self.free.pop();
-                let info = &self.shared.routes[route];
-                let timeout = (!info.keeps_timeout).then(|| now + info.policy.timeout);
+                let timeout = route.timeout.map(|timeout| now + timeout);
+                seat.take(what, now, timeout, span.map(Box::new));
+                self.free.take(slot);
                 self.expect_by(timeout);
-                let span = span.map(Box::new);
-                self.slots[slot] = Occupant::Handler(Run { what, timeout, started: now, span, cut_short: None });
             }
         }
         false
@@ -151,7 +148,8 @@ impl Worker {
 
     /// Dead-letters a delivery without running its handler.
     fn condemn(&mut self, mut what: Running, reason: &str, now: Tick) {
-        let Some(slot) = self.free.pop() else { return };
+        let Some(slot) = self.free.next() else { return };
+        self.free.take(slot);
         let note = Trouble::condemn(what.note.take(), now, reason);
         what.attempts = what.attempts.max(note.attempts_made);
         what.note = Some(note);

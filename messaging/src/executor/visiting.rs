@@ -4,7 +4,8 @@ use std::task::{Context, Poll};
 
 use super::{
     RunPhase, State,
-    worker::{CutShort, Occupant, Worker},
+    seat::{CutShort, Occupant},
+    worker::Worker,
 };
 use crate::{
     consumer::{Intake, PartitionHandle, Settlement},
@@ -37,11 +38,12 @@ impl Worker {
             return Visit::Ended;
         }
         state.may_fill |= !self.finished.is_empty() || !self.done.is_empty();
-        for id in self.finished.drain(..) {
-            state.engine.complete(id);
+        for id in &self.finished {
+            state.engine.complete(*id);
         }
-        for (id, verdict) in self.done.drain(..) {
-            state.engine.finish(id, verdict);
+        self.finished.clear();
+        if !self.done.is_empty() {
+            self.done.drain(..).for_each(|(id, verdict)| state.engine.finish(id, verdict));
         }
         if state.engine.next_deadline().is_some_and(|deadline| deadline <= now) {
             state.engine.advance(now);
@@ -68,19 +70,14 @@ impl Worker {
                 shared.wakeups.all();
             }
         }
-        let wanted = if self.free.is_empty() { 0 } else { self.burst.max(self.free.len()).min(MAX_BURST) };
+        let wanted = if self.free.len() == 0 { 0 } else { self.burst.max(self.free.len()).min(MAX_BURST) };
         let gate = state.assignments.gated.then(|| shared.gate.now());
-        let mut taken = 0;
-        state.engine.take(gate, wanted, |start| {
-            self.starts[taken] = Some(start);
-            taken += 1;
-        });
-        self.taken = taken;
+        state.engine.take(gate, wanted, |start| self.starts.push(start));
         self.engine_deadline = state.engine.next_deadline();
         if state.engine.ready() > 0 {
             shared.wakeups.one();
         }
-        match (taken == 0, again) {
+        match (self.starts.is_empty(), again) {
             (false, _) => Visit::Starts,
             (true, true) => Visit::Again,
             (true, false) => {
@@ -141,22 +138,19 @@ impl Worker {
     /// Drops the futures of this worker that are to be dropped. Answers whether there were any.
     fn cancel(&mut self, state: &mut State) -> bool {
         let before = state.cancels.len();
-        for slot in 0..self.slots.len() {
-            let id = match &self.slots[slot] {
-                Occupant::Free => continue,
-                Occupant::Handler(run) => run.what.id,
-                Occupant::Burial(burying) => burying.what.id,
-            };
+        for slot in 0..self.seats.len() {
+            let seat = &mut self.seats[slot];
+            let Some(id) = seat.id() else { continue };
             let Some(found) = state.cancels.iter().position(|cancel| *cancel == id) else { continue };
             state.cancels.swap_remove(found);
-            if let Occupant::Handler(run) = &mut self.slots[slot]
-                && !self.routes[run.what.route].cancel(slot)
+            if let Occupant::Handler = seat.occupant
+                && !self.routes[seat.run.what.route].slots.cancel(slot)
             {
-                run.cut_short = Some(CutShort::Dropped);
-                run.timeout = None;
+                seat.run.cut_short = Some(CutShort::Dropped);
+                seat.run.timeout = None;
                 continue;
             }
-            self.slots[slot] = Occupant::Free;
+            seat.vacate();
             self.dropped(slot, id);
         }
         // What ended in the meantime needs no cancelling.
@@ -166,7 +160,7 @@ impl Worker {
     }
 
     pub(super) fn dropped(&mut self, slot: usize, id: EntryId) {
-        self.free.push(slot);
+        self.free.put_back(slot);
         self.done.push((id, Verdict::Dropped));
     }
 }

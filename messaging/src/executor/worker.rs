@@ -12,15 +12,15 @@ use atomic_waker::AtomicWaker;
 use tokio::time::Sleep;
 
 use super::{
-    Shared, Slots, Trouble,
-    burying::Burying,
-    reporting::Tally,
+    Shared, Trouble,
+    free::FreeSlots,
+    own_route::OwnRoute,
     routing::Routing,
+    seat::{CutShort, Occupant, Seat},
     visiting::{MAX_BURST, Visit},
     wakeups::Woken,
 };
 use crate::{
-    delivery::Position,
     engine::{EntryId, Start, Verdict},
     envelope::Timestamp,
     error::HandlerError,
@@ -35,16 +35,14 @@ pub(super) struct Worker {
     pub(super) index: usize,
     /// Wakes whichever worker is idle when the consumer has something.
     pub(super) fill_waker: Waker,
-    pub(super) routes: Vec<Box<dyn Slots>>,
-    pub(super) slots: Vec<Occupant>,
-    pub(super) free: Vec<usize>,
-    pub(super) wakers: Vec<Waker>,
+    pub(super) routes: Vec<OwnRoute>,
+    pub(super) seats: Vec<Seat>,
+    pub(super) free: FreeSlots,
     woken: Arc<Woken>,
     task: Arc<AtomicWaker>,
     pub(super) routing: Routing,
-    /// What the last visit took: so many, from the first.
-    pub(super) starts: [Option<Start<Arc<Message>, Trouble>>; MAX_BURST],
-    pub(super) taken: usize,
+    /// What the last visit took.
+    pub(super) starts: Vec<Start<Arc<Message>, Trouble>>,
     /// Handled or skipped since the last visit to the engine.
     pub(super) finished: Vec<EntryId>,
     /// Ended otherwise since then.
@@ -59,7 +57,6 @@ pub(super) struct Worker {
     pub(super) engine_deadline: Option<Tick>,
     /// How many starts to take next: all slots may be used, and more if handlers end at their first poll.
     pub(super) burst: usize,
-    pub(super) tallies: Vec<Tally>,
     pub(super) skipped: u64,
     /// The system's time in this round, once it was asked for.
     pub(super) wall: Option<Timestamp>,
@@ -69,63 +66,20 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
 }
 
-/// What a slot is used for.
-pub(super) enum Occupant {
-    Free,
-    Handler(Run),
-    Burial(Burying),
-}
-
-/// One handler run that has not ended at its first poll.
-pub(super) struct Run {
-    pub(super) what: Running,
-    pub(super) timeout: Option<Tick>,
-    pub(super) started: Tick,
-    /// If somebody listens for spans.
-    pub(super) span: Option<Box<tracing::Span>>,
-    /// It was to be dropped and goes on for now: it holds its slot and its lane until it ends.
-    pub(super) cut_short: Option<CutShort>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum CutShort {
-    TimedOut,
-    /// The partition is given up or lost.
-    Dropped,
-}
-
-/// One delivery whose handler has started.
-pub(super) struct Running {
-    pub(super) id: EntryId,
-    pub(super) route: usize,
-    pub(super) handle: u32,
-    /// The partition's number in its topic.
-    pub(super) number: u32,
-    pub(super) position: Position,
-    pub(super) epoch: u64,
-    /// Attempts that counted before this one.
-    pub(super) attempts: u32,
-    pub(super) time: Option<Timestamp>,
-    pub(super) note: Option<Box<Trouble>>,
-}
-
 impl Worker {
-    pub(super) fn new(shared: Arc<Shared>, index: usize, slots: usize, routes: Vec<Box<dyn Slots>>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, index: usize, slots: usize, routes: Vec<OwnRoute>) -> Self {
         let task = shared.wakeups.worker(index);
         let woken = Woken::new(slots, task.clone());
-        let tallies = routes.iter().map(|_| Tally::default()).collect();
         Self {
             fill_waker: Waker::from(shared.wakeups.clone()),
             index,
             routes,
-            slots: (0..slots).map(|_| Occupant::Free).collect(),
-            free: (0..slots).rev().collect(),
-            wakers: woken.wakers(slots),
+            seats: woken.wakers(slots).into_iter().map(Seat::new).collect(),
+            free: FreeSlots::all(slots),
             woken,
             task,
             routing: Routing::new(&shared.topics),
-            starts: [const { None }; MAX_BURST],
-            taken: 0,
+            starts: Vec::with_capacity(MAX_BURST),
             finished: Vec::with_capacity(MAX_BURST),
             done: Vec::new(),
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
@@ -134,7 +88,6 @@ impl Worker {
             earliest_timeout: None,
             engine_deadline: None,
             burst: 1,
-            tallies,
             skipped: 0,
             wall: None,
             random: fastrand::Rng::new(),
@@ -147,45 +100,48 @@ impl Worker {
         woken.drain(|slot| self.poll_slot(slot, now));
     }
 
-    /// Polls what is in a slot, where it is: only what has ended is moved.
+    /// Polls what is in a slot, where it is: only what has failed is moved.
+    #[inline(always)]
     fn poll_slot(&mut self, slot: usize, now: Tick) {
-        let run = match &self.slots[slot] {
-            Occupant::Handler(run) => run,
-            Occupant::Free => return,
+        let seat = &mut self.seats[slot];
+        match seat.occupant {
+            Occupant::Handler => {}
+            Occupant::Nobody => return,
             Occupant::Burial(_) => return self.poll_burial_in(slot, now),
-        };
-        let route = run.what.route;
-        let mut cx = Context::from_waker(&self.wakers[slot]);
+        }
+        let run = &seat.run;
+        let route = &mut self.routes[run.what.route];
+        let mut cx = Context::from_waker(&seat.waker);
         let entered = run.span.as_ref().map(|span| span.enter());
-        let polled = self.routes[route].poll(slot, &mut cx);
+        let polled = route.slots.poll(slot, &mut cx);
         drop(entered);
         match polled {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
-                let (id, time) = (run.what.id, run.what.time);
-                let seconds = now.since(run.started).as_secs_f64();
-                self.shared.routes[route].meter.seconds.record(seconds);
-                self.slots[slot] = Occupant::Free;
-                self.free.push(slot);
-                self.finished.push(id);
-                self.tallies[route].ended_later();
-                self.record_age(route, time);
+                self.finished.push(run.what.id);
+                route.ended_later(now.since(run.started));
+                route.record_age(run.what.time, &mut self.wall);
+                seat.leave();
+                self.free.put_back(slot);
             }
-            Poll::Ready(Err(error)) => {
-                if let Occupant::Handler(run) = std::mem::replace(&mut self.slots[slot], Occupant::Free) {
-                    let error = match run.cut_short {
-                        Some(CutShort::Dropped) => return self.dropped(slot, run.what.id),
-                        Some(CutShort::TimedOut) => HandlerError::timed_out(self.shared.routes[route].policy.timeout),
-                        None => error,
-                    };
-                    within(run.span.as_deref(), || self.failed(slot, run.what, &error, now));
-                }
-            }
+            Poll::Ready(Err(error)) => self.failed_in(slot, error, now),
         }
     }
 
+    #[cold]
+    fn failed_in(&mut self, slot: usize, error: HandlerError, now: Tick) {
+        let run = self.seats[slot].vacate();
+        let error = match run.cut_short {
+            Some(CutShort::Dropped) => return self.dropped(slot, run.what.id),
+            Some(CutShort::TimedOut) => HandlerError::timed_out(self.shared.routes[run.what.route].policy.timeout),
+            None => error,
+        };
+        within(run.span.as_deref(), || self.failed(slot, run.what, &error, now));
+    }
+
+    #[cold]
     fn poll_burial_in(&mut self, slot: usize, now: Tick) {
-        if let Occupant::Burial(burying) = std::mem::replace(&mut self.slots[slot], Occupant::Free) {
+        if let Occupant::Burial(burying) = std::mem::replace(&mut self.seats[slot].occupant, Occupant::Nobody) {
             self.poll_burial(slot, burying, now);
         }
     }
@@ -196,22 +152,22 @@ impl Worker {
             return;
         }
         self.earliest_timeout = None;
-        for slot in 0..self.slots.len() {
-            let Occupant::Handler(run) = &mut self.slots[slot] else { continue };
-            let Run { timeout: Some(timeout), what, .. } = run else { continue };
-            if *timeout > now {
-                let timeout = *timeout;
+        for slot in 0..self.seats.len() {
+            let seat = &mut self.seats[slot];
+            let (Occupant::Handler, Some(timeout)) = (&seat.occupant, seat.run.timeout) else { continue };
+            if timeout > now {
                 self.expect_by(Some(timeout));
                 continue;
             }
-            let limit = self.shared.routes[what.route].policy.timeout;
-            if !self.routes[what.route].cancel(slot) {
-                run.cut_short = Some(CutShort::TimedOut);
-                run.timeout = None;
-            } else if let Occupant::Handler(run) = std::mem::replace(&mut self.slots[slot], Occupant::Free) {
-                let error = HandlerError::timed_out(limit);
-                within(run.span.as_deref(), || self.failed(slot, run.what, &error, now));
+            let route = seat.run.what.route;
+            if !self.routes[route].slots.cancel(slot) {
+                seat.run.cut_short = Some(CutShort::TimedOut);
+                seat.run.timeout = None;
+                continue;
             }
+            let run = seat.vacate();
+            let error = HandlerError::timed_out(self.shared.routes[route].policy.timeout);
+            within(run.span.as_deref(), || self.failed(slot, run.what, &error, now));
         }
     }
 
