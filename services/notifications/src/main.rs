@@ -1,23 +1,23 @@
 //! The `notifications` program.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use notifications::startup;
+use service_kit::process::{self, Invocation};
+use service_kit::settings;
 
 /// The notifications service
-///
-/// Settings come from the environment:
-///   LISTEN_ADDR      where to serve HTTP, health and metrics [default: 0.0.0.0:8000]
-///   DATABASE_URL     sqlite:notifications.db or postgres://user:password@host:5432/notifications
-///   CREATE_DATABASE  true creates a PostgreSQL database that does not exist [default: false]
-///   MESSAGING_URL    consumer only: memory:, kafka://…, redis://… or amqp://…
-///   SMTP_URL         consumer only: smtp://host:port, or smtps://user:password@host:port [default: none, e-mail goes to the log]
-///   MAIL_DIR         consumer only, without SMTP_URL: a folder for e-mail, as .eml files
-///   MAIL_FROM        consumer only: the sender [default: Notifications <notifications@localhost>]
-///   RUST_LOG         what to log [default: info]
 #[derive(Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(version, after_help = settings::help(startup::SETTINGS))]
 struct Cli {
+    /// The settings file; the environment wins over it [default: what SETTINGS_FILE names]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Tell what would be done with these settings, and end
+    #[arg(long, global = true)]
+    check_config: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -31,8 +31,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Api => service_kit::process::run(notifications::startup::run_api),
-        Command::Consumer => service_kit::process::run(notifications::startup::run_consumer),
-    }
+    let Cli { config, check_config, command } = Cli::parse();
+    let program = match command {
+        Command::Api => startup::API,
+        Command::Consumer => startup::CONSUMER,
+    };
+    process::run(&program, &Invocation { settings_file: config, check: check_config })
 }

@@ -1,16 +1,16 @@
 //! Putting the service together from its settings, and running its two processes.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use messaging::{IntoRouter, Router};
+use messaging::{IntoRouter, Messaging, Router};
 use messaging_backends::backends;
 use service_kit::broker::{self, Consumers};
-use service_kit::database::DatabaseSettings;
-use service_kit::http::{self, Operations, PrometheusHandle, ReadinessCheck};
+use service_kit::check::{self, Findings};
+use service_kit::database::{self, DatabaseSettings};
+use service_kit::http::{self, HttpSettings, Listeners, Operations, PrometheusHandle, ReadinessCheck};
 use service_kit::outbox::{self, Outbox, Relay, RelaySettings};
-use service_kit::{BoxFuture, Environment, StartError, telemetry};
-use tokio::net::TcpListener;
+use service_kit::process::Program;
+use service_kit::{BoxFuture, Environment, Setting, StartError, telemetry};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::api;
@@ -24,11 +24,38 @@ const SOURCE: &str = "notifications";
 /// How many events of a group a process handles at once.
 const CONCURRENCY: usize = 50;
 
+/// Every setting of the service, of both processes.
+pub const SETTINGS: &[Setting] = &[
+    http::LISTEN_ADDR,
+    http::ADMIN_LISTEN_ADDR,
+    http::API_KEY,
+    database::DATABASE_URL,
+    database::CREATE_DATABASE,
+    broker::MESSAGING_URL,
+    broker::MESSAGING_BROKER,
+    broker::KAFKA_BOOTSTRAP_SERVERS,
+    broker::REDIS_URL,
+    broker::RABBITMQ_URL,
+    mailer::SMTP_URL,
+    mailer::MAIL_DIR,
+    mailer::MAIL_FROM,
+    telemetry::RUST_LOG,
+    telemetry::LOG_FORMAT,
+    telemetry::OTEL_EXPORTER_OTLP_ENDPOINT,
+];
+
+/// `notifications api`.
+pub const API: Program = Program { name: "notifications api", settings: SETTINGS, run: run_api, check: check_api };
+
+/// `notifications consumer`.
+pub const CONSUMER: Program =
+    Program { name: "notifications consumer", settings: SETTINGS, run: run_consumer, check: check_consumer };
+
 /// What both processes of the service need to know.
 #[derive(Debug)]
 pub struct Settings {
-    /// `LISTEN_ADDR`
-    pub listen: SocketAddr,
+    /// Where to serve, and to whom.
+    pub http: HttpSettings,
     /// `DATABASE_URL` and `CREATE_DATABASE`
     pub database: DatabaseSettings,
 }
@@ -41,9 +68,15 @@ impl Settings {
     pub fn from_environment(environment: &Environment) -> Result<Self, StartError> {
         const EXAMPLE: &str = "postgres://user:password@host:5432/notifications";
         Ok(Self {
-            listen: environment.listen_addr()?,
+            http: HttpSettings::from_environment(environment)?,
             database: DatabaseSettings::from_environment(environment, EXAMPLE)?,
         })
+    }
+
+    fn describe(&self) -> Findings {
+        let mut found = self.http.describe();
+        found.push(format!("database {:?}", self.database.url));
+        found
     }
 }
 
@@ -55,12 +88,16 @@ pub fn run_api(environment: Environment, stop: CancellationToken) -> BoxFuture<'
     Box::pin(api_process(environment, stop))
 }
 
+fn check_api(environment: Environment) -> BoxFuture<'static, Result<Findings, StartError>> {
+    Box::pin(async move { Ok(Settings::from_environment(&environment)?.describe()) })
+}
+
 async fn api_process(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
     let settings = Settings::from_environment(&environment)?;
     let metrics = telemetry::install_metrics()?;
-    let listener = http::bind(settings.listen).await?;
+    let listeners = settings.http.bind().await?;
     let store = NotificationStore::open(&settings.database).await?;
-    serve(store.clone(), listener, metrics, stop).await;
+    serve(store.clone(), listeners, metrics, stop).await;
     store.database().close().await;
     Ok(())
 }
@@ -68,13 +105,13 @@ async fn api_process(environment: Environment, stop: CancellationToken) -> Resul
 /// Serves the API until `stop` is cancelled and what has begun is done.
 pub fn serve(
     store: NotificationStore,
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) -> BoxFuture<'static, ()> {
     let checks = vec![ReadinessCheck::database(store.database())];
     let operations = Operations { stop: stop.clone(), checks, metrics };
-    http::serve(listener, http::app(Some(api(store)), operations), stop)
+    listeners.into().serve(Some(api(store)), operations, stop)
 }
 
 /// `notifications consumer`: all handlers, and the relay that publishes what they record, in a process of its own, of
@@ -86,21 +123,51 @@ pub fn run_consumer(environment: Environment, stop: CancellationToken) -> BoxFut
     Box::pin(consumer_process(environment, stop))
 }
 
+fn check_consumer(environment: Environment) -> BoxFuture<'static, Result<Findings, StartError>> {
+    Box::pin(async move {
+        let mut found = Settings::from_environment(&environment)?.describe();
+        let messaging = broker::config(&environment, SOURCE)?;
+        let mailer = mailer::from_environment(&environment)?;
+        found.push(format!("e-mail by {mailer:?}"));
+        let (broker, messaging) = check::broker(&messaging, backends(), environment.topics()).await?;
+        found.extend(broker);
+        if let Some(messaging) = messaging {
+            found.extend(check_groups(&messaging, mailer).await?);
+        }
+        Ok(found)
+    })
+}
+
+/// The groups as they would run, over a database of the moment: the real one is not touched.
+#[cfg(feature = "sqlite")]
+async fn check_groups(messaging: &Messaging, mailer: Arc<dyn Mailer>) -> Result<Findings, StartError> {
+    let url = "sqlite::memory:".parse().map_err(StartError::other)?;
+    let store = NotificationStore::open(&DatabaseSettings { url, create: true }).await?;
+    let outbox = outbox::open(store.database(), messaging).await?;
+    check::groups(messaging, consumers(&store, &outbox, mailer))
+}
+
+#[cfg(not(feature = "sqlite"))]
+async fn check_groups(_: &Messaging, _: Arc<dyn Mailer>) -> Result<Findings, StartError> {
+    Ok(vec!["what groups require is not checked: this program is built without the feature `sqlite`".to_owned()])
+}
+
 async fn consumer_process(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
     let settings = Settings::from_environment(&environment)?;
     let messaging = broker::config(&environment, SOURCE)?;
     let mailer = mailer::from_environment(&environment)?;
     let metrics = telemetry::install_metrics()?;
-    let listener = http::bind(settings.listen).await?;
+    let listeners = settings.http.bind().await?;
     let store = NotificationStore::open(&settings.database).await?;
     let messaging = broker::connect(&messaging, backends()).await?;
+    broker::declare(&messaging, environment.topics()).await?;
 
     let outbox = outbox::open(store.database(), &messaging).await?;
     let consumers = Consumers::start(&messaging, consumers(&store, &outbox, mailer)).await?;
     // After the groups, so that requests for e-mail have somebody to go to.
     let relay = Relay::start(&outbox, RelaySettings::default()).await?;
     let checks = vec![ReadinessCheck::database(store.database()), broker::readiness(&messaging), consumers.readiness()];
-    let app = http::app(None, Operations { stop: stop.clone(), checks, metrics });
+    let operations = Operations { stop: stop.clone(), checks, metrics };
     // If the consumers end, so does the process: whoever started it will start it again.
     let both = stop.child_token();
     let guard = both.clone().drop_guard();
@@ -108,7 +175,7 @@ async fn consumer_process(environment: Environment, stop: CancellationToken) -> 
         let _ends_the_server = guard;
         consumers.run(both.clone()).await
     };
-    let (consumed, ()) = tokio::join!(consuming, http::serve(listener, app, both.clone()));
+    let (consumed, ()) = tokio::join!(consuming, listeners.serve(None, operations, both.clone()));
 
     relay.drained().await;
     relay.stop().await;

@@ -1,20 +1,23 @@
 //! The `orders` program.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use orders::startup;
+use service_kit::process::{self, Invocation};
+use service_kit::settings;
 
 /// The orders service
-///
-/// Settings come from the environment:
-///   LISTEN_ADDR      where to serve HTTP, health and metrics [default: 0.0.0.0:8000]
-///   DATABASE_URL     sqlite:orders.db or postgres://user:password@host:5432/orders
-///   CREATE_DATABASE  true creates a PostgreSQL database that does not exist [default: false]
-///   MESSAGING_URL    memory:, kafka://…, redis://… or amqp://…
-///   RUST_LOG         what to log [default: info]
 #[derive(Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(version, after_help = settings::help(startup::SETTINGS))]
 struct Cli {
+    /// The settings file; the environment wins over it [default: what SETTINGS_FILE names]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Tell what would be done with these settings, and end
+    #[arg(long, global = true)]
+    check_config: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -26,7 +29,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Api => service_kit::process::run(orders::startup::run_api),
-    }
+    let Cli { config, check_config, command } = Cli::parse();
+    let program = match command {
+        Command::Api => startup::API,
+    };
+    process::run(&program, &Invocation { settings_file: config, check: check_config })
 }

@@ -1,14 +1,13 @@
 //! Putting the service together from its settings, and running it.
 
-use std::net::SocketAddr;
-
 use messaging::MessagingConfig;
 use messaging_backends::backends;
-use service_kit::database::DatabaseSettings;
-use service_kit::http::{self, Operations, PrometheusHandle, ReadinessCheck};
+use service_kit::check::{self, Findings};
+use service_kit::database::{self, DatabaseSettings};
+use service_kit::http::{self, HttpSettings, Listeners, Operations, PrometheusHandle, ReadinessCheck};
 use service_kit::outbox::{self, Relay, RelaySettings};
-use service_kit::{BoxFuture, Environment, StartError, broker, telemetry};
-use tokio::net::TcpListener;
+use service_kit::process::Program;
+use service_kit::{BoxFuture, Environment, Setting, StartError, broker, telemetry};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::api;
@@ -18,11 +17,31 @@ use crate::store::OrderStore;
 /// Who makes the events.
 const SOURCE: &str = "orders";
 
+/// Every setting of the service.
+pub const SETTINGS: &[Setting] = &[
+    http::LISTEN_ADDR,
+    http::ADMIN_LISTEN_ADDR,
+    http::API_KEY,
+    database::DATABASE_URL,
+    database::CREATE_DATABASE,
+    broker::MESSAGING_URL,
+    broker::MESSAGING_BROKER,
+    broker::KAFKA_BOOTSTRAP_SERVERS,
+    broker::REDIS_URL,
+    broker::RABBITMQ_URL,
+    telemetry::RUST_LOG,
+    telemetry::LOG_FORMAT,
+    telemetry::OTEL_EXPORTER_OTLP_ENDPOINT,
+];
+
+/// `orders api`.
+pub const API: Program = Program { name: "orders api", settings: SETTINGS, run: run_api, check: check_api };
+
 /// What `orders api` needs to know.
 #[derive(Debug)]
 pub struct Settings {
-    /// `LISTEN_ADDR`
-    pub listen: SocketAddr,
+    /// Where to serve, and to whom.
+    pub http: HttpSettings,
     /// `DATABASE_URL` and `CREATE_DATABASE`
     pub database: DatabaseSettings,
     /// `MESSAGING_URL`, or the address variable of one broker
@@ -36,7 +55,7 @@ impl Settings {
     /// One is missing or wrong; the error names it.
     pub fn from_environment(environment: &Environment) -> Result<Self, StartError> {
         Ok(Self {
-            listen: environment.listen_addr()?,
+            http: HttpSettings::from_environment(environment)?,
             database: DatabaseSettings::from_environment(environment, "postgres://user:password@host:5432/orders")?,
             messaging: broker::config(environment, SOURCE)?,
         })
@@ -51,15 +70,27 @@ pub fn run_api(environment: Environment, stop: CancellationToken) -> BoxFuture<'
     Box::pin(api_process(environment, stop))
 }
 
+fn check_api(environment: Environment) -> BoxFuture<'static, Result<Findings, StartError>> {
+    Box::pin(async move {
+        let settings = Settings::from_environment(&environment)?;
+        let mut found = settings.http.describe();
+        found.push(format!("database {:?}", settings.database.url));
+        let (broker, _) = check::broker(&settings.messaging, backends(), environment.topics()).await?;
+        found.extend(broker);
+        Ok(found)
+    })
+}
+
 async fn api_process(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
     let settings = Settings::from_environment(&environment)?;
     let metrics = telemetry::install_metrics()?;
-    let listener = http::bind(settings.listen).await?;
+    let listeners = settings.http.bind().await?;
     let store = OrderStore::open(&settings.database).await?;
     let messaging = broker::connect(&settings.messaging, backends()).await?;
+    broker::declare(&messaging, environment.topics()).await?;
     let outbox = outbox::open(store.database(), &messaging).await?;
     let relay = Relay::start(&outbox, RelaySettings::default()).await?;
-    serve(OrderService::new(store.clone(), outbox), listener, metrics, stop).await;
+    serve(OrderService::new(store.clone(), outbox), listeners, metrics, stop).await;
     relay.drained().await;
     relay.stop().await;
     broker::close(&messaging).await;
@@ -71,7 +102,7 @@ async fn api_process(environment: Environment, stop: CancellationToken) -> Resul
 /// and announced when it is back.
 pub fn serve(
     service: OrderService,
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) -> BoxFuture<'static, ()> {
@@ -80,5 +111,5 @@ pub fn serve(
         broker::readiness(service.outbox().messaging()).advisory(),
     ];
     let operations = Operations { stop: stop.clone(), checks, metrics };
-    http::serve(listener, http::app(Some(api(service)), operations), stop)
+    listeners.into().serve(Some(api(service)), operations, stop)
 }

@@ -9,8 +9,34 @@ use tokio_util::sync::CancellationToken;
 
 use crate::BoxFuture;
 use crate::http::ReadinessCheck;
+use crate::lag::Watched;
 use crate::process::StartError;
-use crate::settings::Environment;
+use crate::settings::{Environment, Setting, TopicSettings};
+
+/// Which broker, and its address.
+pub const MESSAGING_URL: Setting = Setting::new(
+    "MESSAGING_URL",
+    "the broker: `memory:`, `kafka://host:9092`, `redis://host:6379` or `amqp://host:5672`, as far as it is built in",
+)
+.secret();
+
+/// Which broker, beside its address variable.
+pub const MESSAGING_BROKER: Setting =
+    Setting::new("MESSAGING_BROKER", "the broker's name, where one of the following three has its address");
+
+/// Kafka's address.
+pub const KAFKA_BOOTSTRAP_SERVERS: Setting =
+    Setting::new("KAFKA_BOOTSTRAP_SERVERS", "instead of `MESSAGING_URL`: `host:9092`, with commas").secret();
+
+/// Redis's address.
+pub const REDIS_URL: Setting = Setting::new("REDIS_URL", "instead of `MESSAGING_URL`: `redis://host:6379`").secret();
+
+/// RabbitMQ's address.
+pub const RABBITMQ_URL: Setting =
+    Setting::new("RABBITMQ_URL", "instead of `MESSAGING_URL`: `amqp://user:password@host:5672`").secret();
+
+/// The settings that name a broker, of which one place says all.
+const ADDRESSES: &[Setting] = &[MESSAGING_URL, MESSAGING_BROKER, KAFKA_BOOTSTRAP_SERVERS, REDIS_URL, RABBITMQ_URL];
 
 /// After this long without the broker's answer a client is told that its request was not announced.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(15);
@@ -29,8 +55,13 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// # Errors
 /// None is set, several contradict each other, or one does not parse; the error names the variables.
 pub fn config(environment: &Environment, source: &'static str) -> Result<MessagingConfig, StartError> {
-    let config = MessagingConfig::from_variables(environment.variables())?;
-    Ok(config.source(source).publish_deadline(PUBLISH_DEADLINE))
+    let config = MessagingConfig::from_variables(environment.any_of(ADDRESSES)?)?;
+    let config = config.source(source).publish_deadline(PUBLISH_DEADLINE);
+    #[cfg(feature = "otlp")]
+    if environment.text(crate::telemetry::OTEL_EXPORTER_OTLP_ENDPOINT)?.is_some() {
+        return Ok(config.trace_propagator(Arc::new(crate::telemetry::Propagator::default())));
+    }
+    Ok(config)
 }
 
 /// Connects to the broker.
@@ -45,6 +76,21 @@ pub fn connect(
         let messaging = configure_messaging(config, backends).await?;
         tracing::info!(broker = %config.address(), "connected");
         Ok(messaging)
+    })
+}
+
+/// Makes the topics that the settings file describes, where they are missing.
+///
+/// # Errors
+/// One is there with another number of partitions, or asks for what the broker cannot do; the error names it.
+pub fn declare<'a>(messaging: &'a Messaging, topics: &'a [TopicSettings]) -> BoxFuture<'a, Result<(), StartError>> {
+    Box::pin(async move {
+        let admin = messaging.admin();
+        for TopicSettings { name, spec } in topics {
+            let made = admin.ensure_topic(name, spec).await;
+            made.map_err(|source| StartError::Topic { topic: name.clone(), source })?;
+        }
+        Ok(())
     })
 }
 
@@ -74,6 +120,8 @@ pub fn close(messaging: &Messaging) -> BoxFuture<'_, ()> {
 /// Running groups of consumers: watched for readiness, stopped gracefully.
 #[derive(Debug, Clone)]
 pub struct Consumers {
+    messaging: Messaging,
+    watched: Watched,
     running: Arc<RwLock<Option<Running>>>,
 }
 
@@ -84,8 +132,9 @@ impl Consumers {
     /// A router asks for what the broker lacks, or a group cannot be joined.
     pub fn start(messaging: &Messaging, routers: Vec<Router>) -> BoxFuture<'_, Result<Self, StartError>> {
         Box::pin(async move {
+            let watched = Watched::of(&routers);
             let running = messaging.run(routers).await?;
-            Ok(Self { running: Arc::new(RwLock::new(Some(running))) })
+            Ok(Self { messaging: messaging.clone(), watched, running: Arc::new(RwLock::new(Some(running))) })
         })
     }
 
@@ -107,7 +156,8 @@ impl Consumers {
         })
     }
 
-    /// Consumes until `stop` is cancelled, then lets handlers finish and settles what they did.
+    /// Consumes until `stop` is cancelled, then lets handlers finish and settles what they did. Meanwhile it keeps
+    /// [`LAG`](crate::lag::LAG) up to date.
     ///
     /// # Errors
     /// A group ended by itself, or could not settle in time.
@@ -125,6 +175,7 @@ impl Consumers {
         let ended = tokio::select! {
             () = stop.cancelled() => Ok(()),
             ended = ended => ended,
+            () = self.watched.clone().watch(self.messaging.clone()) => Ok(()),
         };
         let running = self.running.write().await.take();
         let drained = match running {

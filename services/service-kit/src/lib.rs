@@ -8,9 +8,11 @@
 #![warn(missing_docs)]
 
 pub mod broker;
+pub mod check;
 pub mod database;
 pub mod email;
 pub mod http;
+pub mod lag;
 pub mod outbox;
 pub mod process;
 pub mod settings;
@@ -19,7 +21,7 @@ pub mod telemetry;
 pub use database::{Database, DatabaseError};
 pub use email::EmailAddress;
 pub use process::StartError;
-pub use settings::{Environment, SettingError};
+pub use settings::{Environment, Setting, SettingError};
 
 /// A future whose type ends at its crate's boundary.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,14 +1,16 @@
 //! The life of a service's process: set up, run until it is told to stop, drain, exit code.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use messaging::ErrorKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::BoxFuture;
+use crate::check::{self, Findings};
 use crate::database::DatabaseError;
-use crate::settings::{Environment, SettingError};
+use crate::settings::{Environment, Setting, SettingError};
 use crate::telemetry;
 
 /// Why a process could not start, or had to end.
@@ -24,9 +26,19 @@ pub enum StartError {
     /// The broker cannot be chosen or reached, or a group of consumers ended.
     #[error("messaging: {0}")]
     Messaging(#[from] messaging::Error),
+    /// A topic is not as the settings file describes it, and cannot be made so.
+    #[error("topics.{topic}: {source}")]
+    Topic {
+        /// The topic's name.
+        topic: String,
+        /// What the broker's backend said.
+        source: messaging::Error,
+    },
     /// The address to serve on is taken or not ours.
-    #[error("LISTEN_ADDR: cannot listen on {address}: {source}")]
+    #[error("{setting}: cannot listen on {address}: {source}")]
     Listen {
+        /// The setting that names the address.
+        setting: &'static str,
         /// Where the process was told to serve.
         address: SocketAddr,
         /// What the system said.
@@ -47,7 +59,9 @@ impl StartError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Setting(_) | Self::Listen { .. } => ExitCode::from(2),
-            Self::Messaging(error) if matches!(error.kind(), ErrorKind::Config | ErrorKind::Unsupported) => {
+            Self::Messaging(error) | Self::Topic { source: error, .. }
+                if matches!(error.kind(), ErrorKind::Config | ErrorKind::Unsupported) =>
+            {
                 ExitCode::from(2)
             }
             _ => ExitCode::FAILURE,
@@ -55,13 +69,35 @@ impl StartError {
     }
 }
 
-/// Runs a service to its end and says how it went.
+/// One process of a service: what it is called, what it reads and what it does.
+#[derive(Debug)]
+pub struct Program {
+    /// What it is called in words: the service, and which process of it.
+    pub name: &'static str,
+    /// The settings of the service: what a settings file may hold.
+    pub settings: &'static [Setting],
+    /// Serves until the token is cancelled.
+    pub run: fn(Environment, CancellationToken) -> BoxFuture<'static, Result<(), StartError>>,
+    /// Reads all settings and tells what would be done with them, without doing it.
+    pub check: fn(Environment) -> BoxFuture<'static, Result<Findings, StartError>>,
+}
+
+/// What stood on the command line.
+#[derive(Debug, Default)]
+pub struct Invocation {
+    /// `--config`: the settings file.
+    pub settings_file: Option<PathBuf>,
+    /// `--check-config`: tell what would be done, and end.
+    pub check: bool,
+}
+
+/// Runs a program to its end and says how it went.
 ///
-/// Starts logging and a runtime, then `service` with the environment and a token that is cancelled
-/// on SIGTERM or Ctrl-C: from then on the service drains and returns. A second signal ends the
+/// Starts logging and a runtime, then the program with its environment and a token that is cancelled
+/// on SIGTERM or Ctrl-C: from then on it drains and returns. A second signal ends the
 /// process at once.
-pub fn run(service: fn(Environment, CancellationToken) -> BoxFuture<'static, Result<(), StartError>>) -> ExitCode {
-    match try_run(service) {
+pub fn run(program: &Program, invocation: &Invocation) -> ExitCode {
+    match try_run(program, invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", with_causes(&error));
@@ -71,7 +107,7 @@ pub fn run(service: fn(Environment, CancellationToken) -> BoxFuture<'static, Res
 }
 
 /// An error's text and those of its causes, each said once.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -84,17 +120,35 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn try_run(
-    service: fn(Environment, CancellationToken) -> BoxFuture<'static, Result<(), StartError>>,
-) -> Result<(), StartError> {
-    let environment = Environment::process();
-    telemetry::init_logs(&environment)?;
+fn try_run(program: &Program, invocation: &Invocation) -> Result<(), StartError> {
+    let environment = Environment::process().with_file(invocation.settings_file.as_deref(), program.settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::other)?;
     runtime.block_on(async {
+        if invocation.check {
+            return tell(program, environment).await;
+        }
+        let telemetry = telemetry::start(&environment, program.name)?;
         let stop = CancellationToken::new();
         stop_on_signals(stop.clone()).map_err(StartError::other)?;
-        service(environment, stop).await
+        let ended = (program.run)(environment, stop).await;
+        telemetry.flush().await;
+        ended
     })
+}
+
+/// Prints what a program would do with its settings.
+async fn tell(program: &Program, environment: Environment) -> Result<(), StartError> {
+    telemetry::check(&environment)?;
+    println!("settings of {}:", program.name);
+    for line in check::settings(&environment, program.settings)? {
+        println!("  {line}");
+    }
+    let found = (program.check)(environment).await?;
+    println!("{} would start with:", program.name);
+    for line in found {
+        println!("  {line}");
+    }
+    Ok(())
 }
 
 /// Cancels `stop` at the first signal; ends the process at the second.

@@ -1,10 +1,23 @@
 //! What the shop needs to know; everything has a default.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use service_kit::database::{DatabaseSettings, DatabaseUrl};
-use service_kit::{Environment, SettingError};
+use service_kit::telemetry::{LOG_FORMAT, RUST_LOG};
+use service_kit::{Environment, Setting, SettingError};
+
+pub(crate) const ORDERS_ADDR: Setting = Setting::new("SHOP_ORDERS_ADDR", "where to serve orders")
+    .default("127.0.0.1:8001")
+    .expected("an IP address and a port such as 127.0.0.1:8001");
+
+pub(crate) const NOTIFICATIONS_ADDR: Setting = Setting::new("SHOP_NOTIFICATIONS_ADDR", "where to serve notifications")
+    .default("127.0.0.1:8002")
+    .expected("an IP address and a port such as 127.0.0.1:8002");
+
+pub(crate) const DATA_DIR: Setting = Setting::new("SHOP_DATA_DIR", "the folder of the databases").default("data");
+
+pub(crate) const SETTINGS: &[Setting] = &[ORDERS_ADDR, NOTIFICATIONS_ADDR, DATA_DIR, RUST_LOG, LOG_FORMAT];
 
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -18,14 +31,10 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn from_environment(environment: &Environment) -> Result<Self, SettingError> {
-        let address = |name, port| {
-            let default = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            environment.parsed(name, default, "an IP address and a port such as 127.0.0.1:8001")
-        };
         Ok(Self {
-            orders: address("SHOP_ORDERS_ADDR", 8001)?,
-            notifications: address("SHOP_NOTIFICATIONS_ADDR", 8002)?,
-            data: environment.text("SHOP_DATA_DIR")?.map_or_else(|| PathBuf::from("data"), PathBuf::from),
+            orders: environment.parsed(ORDERS_ADDR)?,
+            notifications: environment.parsed(NOTIFICATIONS_ADDR)?,
+            data: environment.parsed(DATA_DIR)?,
         })
     }
 

@@ -11,28 +11,44 @@ use notifications::store::NotificationStore;
 use orders::service::OrderService;
 use orders::store::OrderStore;
 use service_kit::broker::{self, Consumers};
+use service_kit::check::Findings;
 use service_kit::outbox::{self, Relay, RelaySettings};
+use service_kit::process::Program;
 use service_kit::{BoxFuture, Environment, StartError, http, telemetry};
 use tokio_util::sync::CancellationToken;
 
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 
 /// How long events that were not handled at the stop may take. Those that take longer are handled after the next start:
 /// the bus forgets them with the process, the outbox does not.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(10);
 
-pub(crate) fn run(environment: Environment, stop: CancellationToken) -> BoxFuture<'static, Result<(), StartError>> {
+pub(crate) const SHOP: Program = Program { name: "shop", settings: settings::SETTINGS, run, check };
+
+fn check(environment: Environment) -> BoxFuture<'static, Result<Findings, StartError>> {
+    Box::pin(async move {
+        let Settings { orders, notifications, data } = Settings::from_environment(&environment)?;
+        Ok(vec![
+            format!("orders on {orders}, notifications on {notifications}"),
+            format!("databases in {}", data.display()),
+            "broker memory:".to_owned(),
+        ])
+    })
+}
+
+fn run(environment: Environment, stop: CancellationToken) -> BoxFuture<'static, Result<(), StartError>> {
     Box::pin(open(environment, stop))
 }
 
 async fn open(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
     let settings = Settings::from_environment(&environment)?;
     let metrics = telemetry::install_metrics()?;
-    let orders_listener = http::bind(settings.orders).await?;
-    let notifications_listener = http::bind(settings.notifications).await?;
+    let orders_listener = http::bind_for(settings::ORDERS_ADDR, settings.orders).await?;
+    let notifications_listener = http::bind_for(settings::NOTIFICATIONS_ADDR, settings.notifications).await?;
     let orders = OrderStore::open(&settings.database("orders")).await?;
     let notifications = NotificationStore::open(&settings.database("notifications")).await?;
     let messaging = broker::connect(&MessagingConfig::from_url("memory:")?.source("shop"), backends()).await?;
+    broker::declare(&messaging, environment.topics()).await?;
     let orders_outbox = outbox::open(orders.database(), &messaging).await?;
     let notifications_outbox = outbox::open(notifications.database(), &messaging).await?;
     let handlers = notifications::startup::consumers(&notifications, &notifications_outbox, Arc::new(LogMailer));

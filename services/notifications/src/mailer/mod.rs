@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use service_kit::{Environment, SettingError};
+use service_kit::{Environment, Setting, SettingError};
 
 #[cfg(feature = "mail")]
 pub use file::FileMailer;
@@ -23,6 +23,23 @@ pub use sender::Sender;
 pub use smtp::SmtpMailer;
 
 use crate::notification::Notification;
+
+/// The mail server.
+pub const SMTP_URL: Setting = Setting::new(
+    "SMTP_URL",
+    "consumer: `smtp://host:port`, `smtp://…?tls=required`, `smtps://user:password@host:port`",
+)
+.secret();
+
+/// Where e-mail goes without a mail server.
+pub const MAIL_DIR: Setting = Setting::new(
+    "MAIL_DIR",
+    "consumer, without `SMTP_URL`: a folder for e-mail, as `.eml` files; without either the log says what would be sent",
+);
+
+/// Whom e-mail is from.
+pub const MAIL_FROM: Setting =
+    Setting::new("MAIL_FROM", "consumer: the sender").default("Notifications <notifications@localhost>");
 
 /// Something that sends e-mail.
 #[async_trait]
@@ -65,12 +82,12 @@ impl MailError {
 #[cfg(feature = "mail")]
 pub fn from_environment(environment: &Environment) -> Result<Arc<dyn Mailer>, SettingError> {
     let sender = Sender::from_environment(environment)?;
-    if let Some(url) = environment.text("SMTP_URL")? {
-        let mailer = SmtpMailer::new(&url, sender).map_err(|error| SettingError::new("SMTP_URL", error))?;
+    if let Some(url) = environment.text(SMTP_URL)? {
+        let mailer = SmtpMailer::new(&url, sender).map_err(|error| SMTP_URL.error(error))?;
         return Ok(Arc::new(mailer));
     }
-    if let Some(folder) = environment.text("MAIL_DIR")? {
-        let mailer = FileMailer::new(folder, sender).map_err(|error| SettingError::new("MAIL_DIR", error))?;
+    if let Some(folder) = environment.text(MAIL_DIR)? {
+        let mailer = FileMailer::new(folder, sender).map_err(|error| MAIL_DIR.error(error))?;
         return Ok(Arc::new(mailer));
     }
     Ok(Arc::new(LogMailer))
@@ -82,9 +99,9 @@ pub fn from_environment(environment: &Environment) -> Result<Arc<dyn Mailer>, Se
 /// The settings ask for another.
 #[cfg(not(feature = "mail"))]
 pub fn from_environment(environment: &Environment) -> Result<Arc<dyn Mailer>, SettingError> {
-    for name in ["SMTP_URL", "MAIL_DIR"] {
-        if environment.text(name)?.is_some() {
-            return Err(SettingError::new(name, "this program is built without the feature `mail`"));
+    for setting in [SMTP_URL, MAIL_DIR] {
+        if environment.text(setting)?.is_some() {
+            return Err(setting.error("this program is built without the feature `mail`"));
         }
     }
     Ok(Arc::new(LogMailer))

@@ -4,11 +4,8 @@ use lettre::Message;
 use lettre::message::{Mailbox, header::ContentType};
 use service_kit::{Environment, SettingError};
 
-use super::MailError;
+use super::{MAIL_FROM, MailError};
 use crate::notification::Notification;
-
-/// Whom e-mail is from unless `MAIL_FROM` says otherwise.
-const DEFAULT_SENDER: &str = "Notifications <notifications@localhost>";
 
 /// Whom e-mail is from.
 #[derive(Debug, Clone)]
@@ -20,9 +17,9 @@ impl Sender {
     /// # Errors
     /// It is no address.
     pub fn from_environment(environment: &Environment) -> Result<Self, SettingError> {
-        let text = environment.text("MAIL_FROM")?.unwrap_or_else(|| DEFAULT_SENDER.to_owned());
+        let text = environment.text(MAIL_FROM)?.or(MAIL_FROM.default_text().map(str::to_owned)).unwrap_or_default();
         text.parse().map(Self).map_err(|error| {
-            SettingError::new("MAIL_FROM", format_args!("expected `Name <user@example.com>`, found `{text}`: {error}"))
+            MAIL_FROM.error(format_args!("expected `Name <user@example.com>`, found `{text}`: {error}"))
         })
     }
 

@@ -58,6 +58,10 @@ impl std::fmt::Debug for SmtpMailer {
 
 #[async_trait]
 impl Mailer for SmtpMailer {
+    #[tracing::instrument(
+        name = "smtp send", level = "info", skip_all, err(level = "info"),
+        fields(otel.kind = "client", network.protocol.name = "smtp", notification = notification.id)
+    )]
     async fn send(&self, notification: &Notification) -> Result<(), MailError> {
         let message = self.sender.message(notification)?;
         match tokio::time::timeout(SEND_DEADLINE, self.transport.send(message)).await {

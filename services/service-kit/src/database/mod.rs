@@ -24,13 +24,26 @@ pub use url::DatabaseUrl;
 use messaging_outbox::Tx;
 
 use crate::BoxFuture;
-use crate::settings::{Environment, SettingError};
+use crate::settings::{Environment, Setting, SettingError};
 
 /// The longest that one statement may take, waiting for a connection included.
 const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The longest that opening and migrating may take while other replicas do the same.
 const OPEN_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Where the database is.
+pub const DATABASE_URL: Setting = Setting::new(
+    "DATABASE_URL",
+    "`sqlite:orders.db` or `postgres://user:password@host:5432/orders`; SQLAlchemy's `postgresql+asyncpg://` is understood",
+)
+.secret();
+
+/// Whether to make it.
+pub const CREATE_DATABASE: Setting =
+    Setting::new("CREATE_DATABASE", "`true` creates a PostgreSQL database that does not exist")
+        .default("false")
+        .expected("true or false");
 
 /// Which database to open, from `DATABASE_URL` and `CREATE_DATABASE`.
 #[derive(Debug, Clone)]
@@ -47,10 +60,10 @@ impl DatabaseSettings {
     /// # Errors
     /// One of them is missing or wrong; the error names it and never shows a password.
     pub fn from_environment(environment: &Environment, example: &str) -> Result<Self, SettingError> {
-        let url = environment.required("DATABASE_URL", example)?;
+        let url = environment.required(DATABASE_URL, example)?;
         Ok(Self {
-            url: url.parse().map_err(|error: url::DatabaseUrlError| SettingError::new("DATABASE_URL", error))?,
-            create: environment.parsed("CREATE_DATABASE", false, "true or false")?,
+            url: url.parse().map_err(|error: url::DatabaseUrlError| DATABASE_URL.error(error))?,
+            create: environment.parsed(CREATE_DATABASE)?,
         })
     }
 }

@@ -6,19 +6,18 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::MethodRouter;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
-use tower_http::trace::TraceLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::{InfoBuilder, Paths, RefOr, Schema};
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::operations::{self, Operations};
-use super::{documents, problem, requests};
+use super::{ApiKey, access, documents, problem, requests, spans};
 
 /// Orders and notifications are a few hundred bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -90,13 +89,39 @@ fn with_both_endings<S: Clone + Send + Sync + 'static>(
 /// The whole application of a process: `api` if it has one, `/openapi.json` and a page of it at
 /// `/docs`, `/health/live`, `/health/ready` and `/metrics`.
 pub fn app(api: Option<Api<()>>, operations: Operations) -> Router {
-    let mut router = operations::routes(operations);
-    if let Some(Api { router: api, document }) = api {
-        router = router.merge(api).merge(documents::routes(&document));
+    whole(api, operations, None)
+}
+
+/// What everybody may see where operations have a port of their own: the API and its documents, and whether the process
+/// is alive and ready, without saying why not.
+pub(super) fn public(api: Option<Api<()>>, operations: Operations, key: Option<ApiKey>) -> Router {
+    limited(with_api(operations::verdicts(operations), api, key))
+}
+
+/// All of it on one port, the API behind a key if there is one.
+pub(super) fn whole(api: Option<Api<()>>, operations: Operations, key: Option<ApiKey>) -> Router {
+    let operations = operations::health(operations.clone()).merge(operations::details(operations));
+    limited(with_api(operations, api, key))
+}
+
+/// What operators see on a port of its own.
+pub(super) fn admin(operations: Operations) -> Router {
+    limited(operations::health(operations.clone()).merge(operations::details(operations)))
+}
+
+fn with_api(operations: Router, api: Option<Api<()>>, key: Option<ApiKey>) -> Router {
+    let Some(Api { router: mut api, document }) = api else { return operations };
+    if let Some(key) = key {
+        api = api.route_layer(from_fn_with_state(key, access::check));
     }
+    operations.merge(api).merge(documents::routes(&document))
+}
+
+/// With the limits, logs, spans and counts that every request has.
+fn limited(router: Router) -> Router {
     router.layer(
         ServiceBuilder::new()
-            .layer(TraceLayer::new_for_http())
+            .layer(spans::layer())
             .layer(from_fn(requests::measure))
             .layer(from_fn(problem::explain))
             .layer(CatchPanicLayer::new())

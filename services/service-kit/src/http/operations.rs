@@ -79,13 +79,19 @@ impl fmt::Debug for Operations {
     }
 }
 
-/// `/health/live`, `/health/ready` and `/metrics`.
-pub(super) fn routes(operations: Operations) -> Router {
-    Router::new()
-        .route("/health/live", get(live))
-        .route("/health/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(operations)
+/// `/health/live`, and `/health/ready` with what each check found.
+pub(super) fn health(operations: Operations) -> Router {
+    Router::new().route("/health/live", get(live)).route("/health/ready", get(ready)).with_state(operations)
+}
+
+/// `/health/live`, and `/health/ready` without saying why.
+pub(super) fn verdicts(operations: Operations) -> Router {
+    Router::new().route("/health/live", get(live)).route("/health/ready", get(ready_or_not)).with_state(operations)
+}
+
+/// `/metrics`
+pub(super) fn details(operations: Operations) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state(operations)
 }
 
 async fn live() -> Json<Value> {
@@ -93,6 +99,16 @@ async fn live() -> Json<Value> {
 }
 
 async fn ready(State(operations): State<Operations>) -> Response {
+    let (code, status, checks) = examine(&operations).await;
+    (code, Json(json!({"status": status, "checks": checks}))).into_response()
+}
+
+async fn ready_or_not(State(operations): State<Operations>) -> Response {
+    let (code, status, _) = examine(&operations).await;
+    (code, Json(json!({"status": status}))).into_response()
+}
+
+async fn examine(operations: &Operations) -> (StatusCode, &'static str, Map<String, Value>) {
     let results = futures::future::join_all(operations.checks.iter().map(run)).await;
     let passed = results.iter().zip(&operations.checks).all(|((_, result), check)| result.is_ok() || check.advisory);
     let checks: Map<String, Value> = results
@@ -104,7 +120,7 @@ async fn ready(State(operations): State<Operations>) -> Response {
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
         (false, true) => (StatusCode::OK, "ready"),
     };
-    (code, Json(json!({"status": status, "checks": checks}))).into_response()
+    (code, status, checks)
 }
 
 async fn run(check: &ReadinessCheck) -> (&'static str, Result<(), String>) {

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::backlog;
 use crate::BoxFuture;
 use crate::process::StartError;
+use crate::settings::Setting;
 
 /// The longest that a client may take over the head of a request, idle time of a kept connection
 /// included.
@@ -36,24 +37,54 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 /// How long to wait when the system cannot take another connection (out of files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes the address to serve on.
+/// Takes the address to serve on, which `LISTEN_ADDR` names.
 ///
 /// # Errors
 /// The address is taken or not one of this machine.
 pub fn bind(address: SocketAddr) -> BoxFuture<'static, Result<TcpListener, StartError>> {
-    Box::pin(async move { TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source }) })
+    bind_for(super::LISTEN_ADDR, address)
+}
+
+/// Takes the address to serve on, which this setting names.
+///
+/// # Errors
+/// The address is taken or not one of this machine; the error names the setting.
+pub fn bind_for(setting: Setting, address: SocketAddr) -> BoxFuture<'static, Result<TcpListener, StartError>> {
+    let setting = setting.name();
+    Box::pin(async move {
+        TcpListener::bind(address).await.map_err(|source| StartError::Listen { setting, address, source })
+    })
 }
 
 /// Serves `app` until `stop` is cancelled, then answers what has begun, for at most 25 seconds.
 pub fn serve(listener: TcpListener, app: Router, stop: CancellationToken) -> BoxFuture<'static, ()> {
-    Box::pin(accept_until(listener, app, stop))
+    serve_within(listener, app, HEADER_DEADLINE, stop)
 }
 
-async fn accept_until(listener: TcpListener, app: Router, stop: CancellationToken) {
+/// The same with another limit on the time that a client may take over the head of a request, idle time of a kept
+/// connection included.
+pub fn serve_within(
+    listener: TcpListener,
+    app: Router,
+    head_deadline: Duration,
+    stop: CancellationToken,
+) -> BoxFuture<'static, ()> {
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving HTTP");
     }
-    let connections = Connections::new(app, stop.clone());
+    Box::pin(accept_until(listener, app, head_deadline, stop))
+}
+
+/// Serves the operator's pages, beside what is served to everybody.
+pub(super) fn serve_admin(listener: TcpListener, app: Router, stop: CancellationToken) -> BoxFuture<'static, ()> {
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "serving operations");
+    }
+    Box::pin(accept_until(listener, app, HEADER_DEADLINE, stop))
+}
+
+async fn accept_until(listener: TcpListener, app: Router, head_deadline: Duration, stop: CancellationToken) {
+    let connections = Connections::new(app, head_deadline, stop.clone());
     let mut stopped = pin!(stop.cancelled());
     loop {
         tokio::select! {
@@ -80,9 +111,9 @@ struct Connections {
 }
 
 impl Connections {
-    fn new(app: Router, stop: CancellationToken) -> Self {
+    fn new(app: Router, head_deadline: Duration, stop: CancellationToken) -> Self {
         let mut http = hyper::server::conn::http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE).max_buf_size(MAX_HEADER);
+        http.timer(TokioTimer::new()).header_read_timeout(head_deadline).max_buf_size(MAX_HEADER);
         let app = app.layer(from_fn_with_state(stop, last_answer));
         Self { http, app, open: TaskTracker::new(), quiet: CancellationToken::new() }
     }
