@@ -252,6 +252,7 @@ impl Messaging {
                 front: self.inner.front.clone(),
                 codecs: self.inner.codecs.clone(),
                 gate: broker.clock(),
+                trace_propagator: self.inner.trace_propagator.clone(),
             };
             running.groups.push(executor::start(plan, setup));
         }

@@ -51,6 +51,7 @@ use crate::{
     router::TopicRoutes,
     telemetry::{GroupMeter, RouteMeter, report_lost},
     time::{Clock, Tick, TokioClock},
+    trace::TracePropagator,
 };
 
 /// What the workers of one group share.
@@ -63,6 +64,7 @@ pub(crate) struct Shared {
     clock: TokioClock,
     /// The clock of `valid_until`.
     gate: Arc<dyn Clock>,
+    trace_propagator: Option<Arc<dyn TracePropagator>>,
     burial: Burial,
     meter: GroupMeter,
     stopping: CancellationToken,

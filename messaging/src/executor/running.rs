@@ -25,6 +25,7 @@ use crate::{
     router::{GroupPlan, Seed},
     telemetry::{GroupMeter, RouteMeter},
     time::{Clock, Tick, TokioClock},
+    trace::TracePropagator,
 };
 
 /// How long settling, leaving and closing may take after the drain.
@@ -36,6 +37,7 @@ pub(crate) struct GroupSetup {
     pub(crate) front: Arc<Front>,
     pub(crate) codecs: Codecs,
     pub(crate) gate: Arc<dyn Clock>,
+    pub(crate) trace_propagator: Option<Arc<dyn TracePropagator>>,
 }
 
 /// Starts a group's workers on the present runtime.
@@ -72,6 +74,7 @@ pub(crate) fn start(plan: GroupPlan, setup: GroupSetup) -> Group {
         revoke_drain: subscription.revoke_drain,
         clock: TokioClock::new(),
         gate: setup.gate,
+        trace_propagator: setup.trace_propagator,
         burial: Burial { front: setup.front, sink },
         meter: GroupMeter::new(&group),
         stopping,

@@ -17,6 +17,7 @@ use crate::{
     message::Message,
     policy::OnUnhandled,
     time::Tick,
+    trace::{TRACEPARENT, continue_trace},
 };
 
 /// A message that ended this many processes is dead-lettered without another attempt.
@@ -159,7 +160,7 @@ impl Worker {
     #[inline(always)]
     fn span(&self, what: &Running, message: &Message) -> tracing::Span {
         // The names of OpenTelemetry's semantic conventions for messaging.
-        tracing::info_span!(
+        let span = tracing::info_span!(
             target: "messaging::deliver",
             "deliver",
             otel.kind = "consumer",
@@ -172,7 +173,19 @@ impl Worker {
             messaging.position = %what.position,
             messaging.event = message.name(),
             messaging.attempt = what.attempts + 1,
-            traceparent = message.attributes.get_str("traceparent"),
-        )
+            traceparent = message.attributes.get_str(TRACEPARENT),
+        );
+        if !span.is_disabled() {
+            self.join_trace(&span, message);
+        }
+        span
+    }
+
+    /// Lets a delivery's span continue the trace that its event carries.
+    #[cold]
+    fn join_trace(&self, span: &tracing::Span, message: &Message) {
+        if let Some(propagator) = &self.shared.trace_propagator {
+            continue_trace(&**propagator, span, &message.attributes);
+        }
     }
 }
