@@ -9,7 +9,7 @@ use messaging::{Error, Start, Tick};
 use rdkafka::{Offset, TopicPartitionList, consumer::Consumer, error::KafkaResult, types::RDKafkaErrorCode as Code};
 
 use super::{
-    context::{Place, places},
+    context::{Place, places, take_note_of_an_assignment},
     event::{Assigned, Event, Trimmed},
     inbox::TenureId,
     pump::Pump,
@@ -22,15 +22,6 @@ use crate::{mark::Mark, progress::Progress};
 const QUESTION: Duration = Duration::from_secs(1);
 /// How soon it is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
-/// How long the client waits to be told where partitions begin. The others stand still until then.
-const ASSIGNING: Duration = Duration::from_millis(1_500);
-
-/// Partitions that the coordinator has assigned; the client waits to be told where each begins.
-pub(super) struct Expected {
-    partitions: TopicPartitionList,
-    since: Instant,
-}
-
 /// Partitions whose first commit is out.
 pub(super) struct Adopting {
     sent: Tick,
@@ -77,66 +68,34 @@ pub(super) fn new_epoch(before: Option<u64>) -> u64 {
 }
 
 impl Pump {
-    /// The coordinator has assigned partitions.
-    pub(super) fn expect(&mut self, partitions: TopicPartitionList) {
+    /// The coordinator has assigned partitions. It has its answer at once; the client is told of each when it is known
+    /// where it begins.
+    ///
+    /// Not paused and positioned later: a pause or its end may be lost if the client does something itself at that
+    /// moment (librdkafka issue 5591), and a position that is asked for while the leader is away may never be taken up.
+    pub(super) fn expect(&mut self, partitions: &TopicPartitionList) {
         tracing::debug!(count = partitions.count(), "partitions are assigned");
-        for (topic, partition) in places(&partitions) {
+        for (topic, partition) in places(partitions) {
             if let Some(topic) = self.topics.iter().find(|known| known.as_str() == topic).cloned() {
                 self.tenures.insert(topic, partition);
             }
         }
-        self.expected = Some(Expected { partitions, since: Instant::now() });
+        self.answer_assignment();
     }
 
-    /// Gives the client its answer without knowing where partitions begin.
-    pub(super) fn assign_the_rest(&mut self) {
-        if let Some(expected) = self.expected.take() {
-            self.assign(expected, &[]);
-        }
-    }
-
-    /// Assigns what is expected: those partitions that are known at their beginning, the others paused until they are
-    /// positioned.
-    ///
-    /// Never at a logical offset such as the end: the client asks the broker for it until it gets an answer, also when the
-    /// partition has been assigned anew meanwhile, and would then skip to it (librdkafka 2.12).
-    fn assign(&mut self, mut expected: Expected, begin: &[Beginning]) {
-        let (known, unknown): (Vec<Place>, Vec<Place>) = places(&expected.partitions)
-            .into_iter()
-            .partition(|place| begin.iter().any(|beginning| beginning.place == *place));
-        for beginning in begin {
-            let (topic, partition) = &beginning.place;
-            // The partition is in the list or does not matter, and its offset is one of Kafka's.
-            let _ = expected.partitions.set_partition_offset(topic, *partition, beginning.offset());
-        }
-        for (topic, partition) in &unknown {
-            let _ = expected.partitions.set_partition_offset(topic, *partition, Offset::Offset(0));
-            if let Some(tenure) = self.tenures.find_mut(topic, *partition) {
-                tenure.paused = true;
-            }
-        }
-        // The client keeps a pause from one assignment to the next. Lifted before, not after: a partition that is read
-        // already would lose what it has fetched.
-        for (places, pause) in [(known, false), (unknown, true)] {
-            if !places.is_empty() {
-                self.switch(&list_of(&places), pause);
-            }
-        }
-        if let Err(error) = self.consumer.incremental_assign(&expected.partitions) {
-            tracing::warn!(%error, "the client did not take partitions up");
+    /// Answers an assignment of the coordinator.
+    pub(super) fn answer_assignment(&self) {
+        if let Err(error) = take_note_of_an_assignment(&self.consumer) {
+            tracing::warn!(%error, "the client did not take an assignment");
         }
     }
 
     /// Begins to take up the partitions that are due.
     pub(super) fn adopt(&mut self) {
-        let now = Instant::now();
-        let waits_too_long = self.expected.as_ref().is_some_and(|expected| expected.since.elapsed() > ASSIGNING);
-        if self.is_stopping() || waits_too_long || self.expected.as_ref().is_some_and(|e| e.partitions.count() == 0) {
-            self.assign_the_rest();
-        }
         if self.is_stopping() {
             return;
         }
+        let now = Instant::now();
         let due: Vec<(u32, Place)> = self
             .tenures
             .iter()
@@ -232,22 +191,30 @@ impl Pump {
 
     /// Lets the client read from where partitions begin; answers which of them it does.
     fn position(&mut self, begin: &[Beginning]) -> KafkaResult<Vec<Place>> {
+        let has = places(&self.consumer.assignment()?);
+        let (here, new): (Vec<&Beginning>, Vec<&Beginning>) =
+            begin.iter().partition(|beginning| has.contains(&beginning.place));
         let mut positioned = Vec::new();
-        // What has just been assigned begins there; what was here before moves there.
-        if let Some(expected) = self.expected.take() {
-            positioned = places(&expected.partitions);
-            self.assign(expected, begin);
+        if !new.is_empty() {
+            // The client keeps a pause from one assignment to the next. Lifted before, not after: a partition that is
+            // read already would lose what it has fetched.
+            let places: Vec<Place> = new.iter().map(|beginning| beginning.place.clone()).collect();
+            self.switch(&list_of(&places), false);
+            self.consumer.incremental_assign(&offsets_of(&new)?)?;
+            positioned = places;
         }
-        let mut list = TopicPartitionList::new();
-        for beginning in begin.iter().filter(|beginning| !positioned.contains(&beginning.place)) {
-            list.add_partition_offset(&beginning.place.0, beginning.place.1, beginning.offset())?;
-        }
-        if list.count() > 0 {
-            let sought = self.consumer.seek_partitions(list, QUESTION)?;
-            let well = sought.elements().into_iter().filter(|element| element.error().is_ok());
-            positioned.extend(well.map(|element| (element.topic().to_owned(), element.partition())));
-        }
+        positioned.extend(self.seek(&here)?);
         Ok(positioned)
+    }
+
+    /// Lets the client go on elsewhere on partitions that it reads; answers on which of them it does.
+    fn seek(&self, to: &[&Beginning]) -> KafkaResult<Vec<Place>> {
+        if to.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sought = self.consumer.seek_partitions(offsets_of(to)?, QUESTION)?;
+        let well = sought.elements().into_iter().filter(|element| element.error().is_ok());
+        Ok(well.map(|element| (element.topic().to_owned(), element.partition())).collect())
     }
 
     /// Where these partitions begin, as far as that can be said now.
@@ -347,6 +314,17 @@ impl Beginning {
     fn offset(&self) -> Offset {
         Offset::Offset(self.progress.watermark().cast_signed())
     }
+}
+
+/// What the client is told of where partitions begin. Never a logical offset such as the end: the client asks the broker
+/// for it until it gets an answer, also when the partition has been assigned anew meanwhile, and would then skip to it
+/// (librdkafka 2.12).
+fn offsets_of(begin: &[&Beginning]) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(begin.len());
+    for beginning in begin {
+        list.add_partition_offset(&beginning.place.0, beginning.place.1, beginning.offset())?;
+    }
+    Ok(list)
 }
 
 /// Where one partition begins, from what is committed and what its log still holds.

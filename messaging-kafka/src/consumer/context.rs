@@ -8,10 +8,11 @@ use rdkafka::{
     client::ClientContext,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::KafkaError,
+    error::{KafkaError, KafkaResult},
     types::RDKafkaRespErr,
 };
 
+use super::resolve::list_of;
 use crate::log;
 
 /// Offsets with a name for each partition.
@@ -20,7 +21,7 @@ pub(super) type Place = (String, i32);
 /// What the group's coordinator has decided about this member.
 #[derive(Debug)]
 pub(super) enum Rebalance {
-    /// These partitions come to us once we say where each begins.
+    /// These partitions are ours.
     Assigned(TopicPartitionList),
     /// These are to be given up, and others wait for it; or they are lost already.
     Revoked { partitions: TopicPartitionList, lost: bool },
@@ -80,8 +81,8 @@ impl ConsumerContext for Context {
         let closing = self.closing.load(Ordering::Acquire);
         let assigned = err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         let done = match (assigned, closing) {
-            (true, true) => consumer.incremental_assign(partitions),
-            (false, true) => consumer.incremental_unassign(partitions),
+            (true, true) => take_note_of_an_assignment(consumer),
+            (false, true) => give_up(consumer, partitions),
             (true, false) => {
                 self.rebalances.lock().push(Rebalance::Assigned(partitions.clone()));
                 Ok(())
@@ -96,6 +97,19 @@ impl ConsumerContext for Context {
             tracing::warn!(%error, "the client did not take a change of its assignment");
         }
     }
+}
+
+/// Answers the coordinator's assignment. The client adds nothing yet: a partition is added when it is known where it
+/// begins.
+pub(super) fn take_note_of_an_assignment(consumer: &BaseConsumer<Context>) -> KafkaResult<()> {
+    consumer.incremental_assign(&TopicPartitionList::new())
+}
+
+/// Answers a revocation: takes away those of the partitions that the client has; it refuses a list with any other.
+pub(super) fn give_up(consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) -> KafkaResult<()> {
+    let has = places(&consumer.assignment()?);
+    let gone: Vec<Place> = places(partitions).into_iter().filter(|place| has.contains(place)).collect();
+    consumer.incremental_unassign(&list_of(&gone))
 }
 
 /// The partitions of a list.

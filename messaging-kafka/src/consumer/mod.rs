@@ -10,6 +10,7 @@ mod inbox;
 mod pump;
 mod resolve;
 mod revoke;
+mod standstill;
 mod start;
 mod tenure;
 

@@ -16,7 +16,7 @@ use rdkafka::{
 };
 
 use super::{
-    adopt::{Adopting, Expected},
+    adopt::Adopting,
     commits::Commits,
     committer::Committer,
     context::{Context, Rebalance},
@@ -24,6 +24,7 @@ use super::{
     inbox::{Inbox, Letters},
     resolve::list_of,
     revoke::Revoking,
+    standstill::Watch,
     tenure::{Phase, Tenures},
 };
 use crate::{admin::KafkaAdmin, record};
@@ -58,10 +59,9 @@ pub(super) struct Pump {
     pub(super) validity: Duration,
     pub(super) tenures: Tenures,
     pub(super) commits: Commits,
-    /// What the coordinator has assigned and the client waits for.
-    pub(super) expected: Option<Expected>,
     pub(super) adopting: Option<Adopting>,
     pub(super) revoking: Option<Revoking>,
+    pub(super) watch: Watch,
     /// The log may have been cut away where we read it.
     check_ranges: bool,
     prefetch_bytes: usize,
@@ -99,9 +99,9 @@ impl Pump {
             validity: session - session / 6,
             tenures: Tenures::default(),
             commits: Commits::new(committer, limit),
-            expected: None,
             adopting: None,
             revoking: None,
+            watch: Watch::default(),
             check_ranges: false,
             prefetch_bytes,
             failed: false,
@@ -120,6 +120,7 @@ impl Pump {
             self.adopt();
             self.finish_revocation();
             self.regulate();
+            self.watch();
             self.hand_over();
             if self.letters.close {
                 return self.close();
@@ -212,7 +213,7 @@ impl Pump {
     fn rebalance(&mut self) {
         for rebalance in self.consumer.context().take_rebalances() {
             match rebalance {
-                Rebalance::Assigned(partitions) => self.expect(partitions),
+                Rebalance::Assigned(partitions) => self.expect(&partitions),
                 Rebalance::Revoked { partitions, lost } => self.revoke(partitions, lost),
             }
         }
@@ -284,16 +285,12 @@ impl Pump {
 
     /// The client waits for an answer to each change of its assignment, also while it closes.
     fn answer_everything(&mut self) {
-        self.assign_the_rest();
         if let Some(revoking) = self.revoking.take() {
             self.unassign(&revoking.partitions);
         }
         for rebalance in self.consumer.context().take_rebalances() {
             match rebalance {
-                Rebalance::Assigned(partitions) => {
-                    self.expect(partitions);
-                    self.assign_the_rest();
-                }
+                Rebalance::Assigned(_) => self.answer_assignment(),
                 Rebalance::Revoked { partitions, .. } => self.unassign(&partitions),
             }
         }

@@ -42,7 +42,8 @@ pub(crate) fn ranges<C: ConsumerContext>(
         .collect())
 }
 
-fn ends<C: ConsumerContext>(
+/// One end of these partitions' logs.
+pub(super) fn ends<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     places: &[Place],
     end: Offset,

@@ -7,7 +7,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::{TopicPartitionList, consumer::Consumer};
 
-use super::{context::places, event::Event, pump::Pump, tenure::Phase};
+use super::{
+    context::{give_up, places},
+    event::Event,
+    pump::Pump,
+    tenure::Phase,
+};
 
 /// How long the last commit of drained partitions may take.
 const LAST_COMMIT: Duration = Duration::from_secs(3);
@@ -99,7 +104,7 @@ impl Pump {
 
     /// Tells the client that partitions are given up.
     pub(super) fn unassign(&self, partitions: &TopicPartitionList) {
-        if let Err(error) = self.consumer.incremental_unassign(partitions) {
+        if let Err(error) = give_up(&self.consumer, partitions) {
             tracing::warn!(%error, "the client did not give partitions up");
         }
     }

@@ -10,7 +10,7 @@ use std::{
 
 use messaging::Name;
 
-use super::inbox::TenureId;
+use super::{inbox::TenureId, standstill::Standstill};
 use crate::progress::Progress;
 
 /// How much of one partition lies between the pump and the executor, seen by both.
@@ -71,6 +71,8 @@ pub(super) struct Tenure {
     pub(super) paused: bool,
     /// Handed over since the flow was told: messages and bytes.
     pub(super) untold: (usize, usize),
+    /// Nothing comes, though the log goes on.
+    pub(super) standstill: Option<Standstill>,
 }
 
 impl Tenure {
@@ -85,6 +87,7 @@ impl Tenure {
             dirty: false,
             paused: false,
             untold: (0, 0),
+            standstill: None,
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod given;
 mod healing;
+mod joining;
 mod progress;
 #[cfg(feature = "tls")]
 mod security;

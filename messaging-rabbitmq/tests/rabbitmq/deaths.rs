@@ -63,6 +63,17 @@ async fn ready(channel: &lapin::Channel, queue: &str) -> u64 {
     channel.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap().message_count().into()
 }
 
+/// How many are with a member: what nobody has settled, without those that are with nobody.
+async fn unacknowledged(
+    messaging: &Messaging,
+    (group, topic): (&str, &str),
+    channel: &lapin::Channel,
+    queue: &str,
+) -> u64 {
+    let unsettled = messaging.admin().progress(group, topic).await.unwrap().iter().map(|row| row.lag).sum::<u64>();
+    unsettled.saturating_sub(ready(channel, queue).await)
+}
+
 async fn round(rabbitmq: &RabbitMq, messaging: &Messaging, channel: &lapin::Channel) {
     let (topic, group, diary) = (topic(messaging, 1).await, name("group"), Diary::default());
     let queue = format!("{topic}:{group}:0");
@@ -77,13 +88,7 @@ async fn round(rabbitmq: &RabbitMq, messaging: &Messaging, channel: &lapin::Chan
     // Each has a whole window when it dies, of which it has settled what it could.
     for (member, mortal) in [("first", first), ("second", second)] {
         diary.until(member, PATIENCE, |seen| seen.iter().any(|seen| seen.member == member)).await;
-        let mut unacknowledged = 0;
-        let asked = async {
-            while unacknowledged < 200 {
-                let settled = diary.all().len() as u64;
-                unacknowledged = MESSAGES.saturating_sub(ready(channel, &queue).await + settled);
-            }
-        };
+        let asked = async { while unacknowledged(messaging, names, channel, &queue).await < 200 {} };
         tokio::time::timeout(PATIENCE, asked).await.unwrap();
         few.add_permits(fastrand::usize(..20));
         mortal.die().await;
