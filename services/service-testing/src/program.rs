@@ -96,6 +96,16 @@ impl Program {
         self.signal(Signal::KILL);
     }
 
+    /// Sends SIGSTOP: its clock stops, its connections stay.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Sends SIGCONT.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Sends SIGKILL, and waits for the end.
     pub async fn killed(self) -> Ended {
         self.kill();

@@ -1,23 +1,29 @@
 //! The programs, with their settings.
 
-use serde_json::Value;
-use service_kit::Database;
-use service_testing::{Client, Ended, MailServer, Program, TestDatabase, eventually};
-use test_brokers::Postgres;
+use service_testing::{Client, MailServer, TestDatabase};
+use test_brokers::{Broker, Postgres};
 use tokio::sync::watch;
 
+use crate::seat::{Seat, Way};
+use crate::tables::Tables;
+
 /// How many consumers share the events.
-const CONSUMERS: usize = 2;
+const CONSUMERS: [&str; 2] = ["consumer-a", "consumer-b"];
+
+const ORDERS: (&str, &str) = (env!("CARGO_BIN_EXE_end-to-end-orders"), "api");
+
+const NOTIFICATIONS: &str = env!("CARGO_BIN_EXE_end-to-end-notifications");
 
 pub(crate) struct Services {
     pub(crate) broker: String,
     /// Where consumers send e-mail.
     pub(crate) mail: MailServer,
-    orders_database: TestDatabase,
-    notifications_database: TestDatabase,
-    orders_api: Program,
-    notifications_api: Program,
-    consumers: Vec<Program>,
+    pub(crate) orders_api: Seat,
+    pub(crate) consumers: Vec<Seat>,
+    notifications_api: Seat,
+    /// The databases, as the test looks at them.
+    pub(crate) orders_tables: Tables,
+    pub(crate) notifications_tables: Tables,
     /// The orders service, at another address after each start.
     pub(crate) orders: watch::Sender<Client>,
     pub(crate) notifications: Client,
@@ -25,44 +31,66 @@ pub(crate) struct Services {
 
 impl Services {
     /// All programs, on new databases and this broker.
-    pub(crate) async fn start(postgres: &Postgres, broker: String) -> Self {
+    pub(crate) async fn start(postgres: &Postgres, broker: &Broker) -> Self {
+        let ways = [(); 3].map(|()| Way::direct(broker));
+        Self::on(postgres, broker, ways).await
+    }
+
+    /// The same, with proxies between the broker and those that publish or consume.
+    pub(crate) async fn start_behind_proxies(postgres: &Postgres, broker: &Broker) -> Self {
+        let ways = [
+            Way::through_a_proxy(broker).await,
+            Way::through_a_proxy(broker).await,
+            Way::through_a_proxy(broker).await,
+        ];
+        Self::on(postgres, broker, ways).await
+    }
+
+    async fn on(postgres: &Postgres, broker: &Broker, [for_orders, for_a, for_b]: [Way; 3]) -> Self {
         let orders_database = TestDatabase::on(postgres);
         let notifications_database = TestDatabase::on(postgres);
         // First those who listen: not every broker keeps events for groups that it has yet to hear of.
         let mail = MailServer::start().await;
         let mut consumers = Vec::new();
-        for _ in 0..CONSUMERS {
-            consumers.push(consumer(&notifications_database, &broker, &mail).await);
+        for (label, way) in CONSUMERS.into_iter().zip([for_a, for_b]) {
+            let settings = vec![("SMTP_URL", mail.url()), ("MAIL_FROM", "Shop <shop@example.com>".to_owned())];
+            let program = (NOTIFICATIONS, "consumer");
+            consumers.push(Seat::start(label, program, &notifications_database, way, settings).await);
         }
-        let path = env!("CARGO_BIN_EXE_end-to-end-notifications");
-        let (notifications_api, notifications) = start(path, "api", &notifications_database, &broker, []).await;
-        let (orders_api, orders) = orders(&orders_database, &broker).await;
+        let program = (NOTIFICATIONS, "api");
+        let way = Way::direct(broker);
+        let notifications_api = Seat::start("notifications", program, &notifications_database, way, Vec::new()).await;
+        let orders_api = orders(&orders_database, "orders", for_orders).await;
         Self {
-            broker,
+            broker: broker.url(),
             mail,
-            orders_database,
-            notifications_database,
+            orders_tables: Tables::of(&orders_database).await,
+            notifications_tables: Tables::of(&notifications_database).await,
+            orders: watch::Sender::new(orders_api.client().clone()),
+            notifications: notifications_api.client().clone(),
             orders_api,
             notifications_api,
             consumers,
-            orders: watch::Sender::new(orders),
-            notifications,
         }
     }
 
     /// Kills `orders api` and starts it again.
     pub(crate) async fn kill_orders(&mut self) {
-        self.orders_api.kill();
-        let (program, client) = orders(&self.orders_database, &self.broker).await;
-        self.orders_api = program;
-        self.orders.send_replace(client);
+        self.orders_api.kill().await;
+        self.start_orders().await;
+    }
+
+    /// Starts `orders api` once more, and tells its clients where it is.
+    pub(crate) async fn start_orders(&mut self) {
+        self.orders_api.start_again().await;
+        self.orders.send_replace(self.orders_api.client().clone());
     }
 
     /// Kills one of the consumers and starts it again.
     pub(crate) async fn kill_consumer(&mut self, number: usize) {
         let place = number % self.consumers.len();
-        self.consumers.swap_remove(place).killed().await;
-        self.consumers.push(consumer(&self.notifications_database, &self.broker, &self.mail).await);
+        self.consumers[place].kill().await;
+        self.consumers[place].start_again().await;
     }
 
     pub(crate) fn orders(&self) -> Client {
@@ -71,57 +99,19 @@ impl Services {
 
     /// Waits until nothing is recorded that is not with the broker.
     pub(crate) async fn until_published(&self) {
-        for database in [&self.orders_database, &self.notifications_database] {
-            let database = Database::open(&database.settings(), &[]).await.unwrap();
-            eventually("an empty outbox", async || {
-                let rows: i64 = database.read("SELECT COUNT(*) FROM messaging_outbox").one().await.unwrap();
-                (rows == 0).then_some(())
-            })
-            .await;
-            let dead: i64 = database.read("SELECT COUNT(*) FROM messaging_outbox_dead").one().await.unwrap();
-            assert_eq!(dead, 0, "events that were given up");
-        }
+        self.orders_tables.until_published().await;
+        self.notifications_tables.until_published().await;
     }
 
     /// Ends all programs as an orchestrator does, and checks that they take it well.
     pub(crate) async fn stop(self) {
-        for program in [self.orders_api].into_iter().chain(self.consumers).chain([self.notifications_api]) {
-            program.terminate();
-            let Ended { status, log } = program.ended().await;
-            assert_eq!(status.code(), Some(0), "{log}");
+        for seat in [self.orders_api].into_iter().chain(self.consumers).chain([self.notifications_api]) {
+            seat.stop().await;
         }
     }
 }
 
-async fn orders(database: &TestDatabase, broker: &str) -> (Program, Client) {
-    start(env!("CARGO_BIN_EXE_end-to-end-orders"), "api", database, broker, []).await
-}
-
-async fn consumer(database: &TestDatabase, broker: &str, mail: &MailServer) -> Program {
-    let settings = [("SMTP_URL", mail.url()), ("MAIL_FROM", "Shop <shop@example.com>".to_owned())];
-    start(env!("CARGO_BIN_EXE_end-to-end-notifications"), "consumer", database, broker, settings).await.0
-}
-
-/// Starts a program and waits until it is ready.
-async fn start<const MORE: usize>(
-    path: &str,
-    process: &str,
-    database: &TestDatabase,
-    broker: &str,
-    more: [(&'static str, String); MORE],
-) -> (Program, Client) {
-    let environment = [
-        ("LISTEN_ADDR", "127.0.0.1:0".to_owned()),
-        ("DATABASE_URL", database.url().to_owned()),
-        ("CREATE_DATABASE", "true".to_owned()),
-        ("MESSAGING_URL", broker.to_owned()),
-    ];
-    let mut program = Program::start(path, &[process], environment.into_iter().chain(more));
-    let client = Client::new(program.address().await);
-    eventually("a service that is ready", async || {
-        let Value::String(status) = client.get("/health/ready").await.body["status"].take() else { return None };
-        (status == "ready").then_some(())
-    })
-    .await;
-    (program, client)
+/// One more `orders api` on this database.
+pub(crate) async fn orders(database: &TestDatabase, label: &'static str, way: Way) -> Seat {
+    Seat::start(label, ORDERS, database, way, Vec::new()).await
 }
