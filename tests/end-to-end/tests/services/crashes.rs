@@ -116,10 +116,11 @@ async fn before_the_confirm(services: &mut Services, observer: &Observer) {
     let route = services.orders_api.route();
     let published = loop {
         let answered = stall(route, Direction::ToClient);
-        let before = observer.count();
+        // What was recorded by now may be confirmed already.
+        let before = services.orders_tables.recorded().await;
         let published = eventually("an event that is published", async || {
             let recorded = services.orders_tables.recorded().await;
-            observer.since(before).into_iter().find(|event| recorded.contains(event))
+            recorded.difference(&before).find(|event| observer.has_seen(event)).cloned()
         })
         .await;
         if passed(route, Direction::ToClient) == answered {
