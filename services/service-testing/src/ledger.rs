@@ -45,11 +45,18 @@ pub async fn until_notified(orders: &Client, notifications: &Client) {
 /// Checks that each order has its notifications, each once and in order, and that there are no others; answers how many
 /// orders there are.
 pub async fn each_is_notified_once(orders: &Client, notifications: &Client) -> usize {
-    let mut notified = by_order(notifications).await;
+    let all = every_item(notifications, "/api/v1/notifications/").await;
+    let mut notified = by_order(&all);
     let orders = every_item(orders, "/api/v1/orders/").await;
     for order in &orders {
         let id = order["id"].as_i64().unwrap();
-        assert_eq!(notified.remove(&id).unwrap_or_default(), subjects(order), "of order {id}");
+        let found = notified.remove(&id).unwrap_or_default();
+        assert_eq!(
+            found,
+            subjects(order),
+            "of order {id}, {order}: {:#?}",
+            all.iter().filter(|notification| order_of(notification) == id).collect::<Vec<_>>()
+        );
     }
     assert!(notified.is_empty(), "notifications of orders that there are not: {notified:?}");
     orders.len()
@@ -57,7 +64,7 @@ pub async fn each_is_notified_once(orders: &Client, notifications: &Client) -> u
 
 /// The first orders that were notified otherwise than they call for, with their notifications.
 async fn missing(orders: &Client, notifications: &Client) -> Vec<(i64, Vec<String>)> {
-    let mut notified = by_order(notifications).await;
+    let mut notified = by_order(&every_item(notifications, "/api/v1/notifications/").await);
     let orders = every_item(orders, "/api/v1/orders/").await;
     let orders = orders.iter().map(|order| (order["id"].as_i64().unwrap(), subjects(order)));
     let found = orders.map(|(id, expected)| (id, expected, notified.remove(&id).unwrap_or_default()));
@@ -65,11 +72,11 @@ async fn missing(orders: &Client, notifications: &Client) -> Vec<(i64, Vec<Strin
 }
 
 /// The subjects of the notifications of each order, the oldest first.
-async fn by_order(notifications: &Client) -> BTreeMap<i64, Vec<String>> {
+fn by_order(notifications: &[Value]) -> BTreeMap<i64, Vec<String>> {
     let mut notified: BTreeMap<i64, Vec<String>> = BTreeMap::new();
-    for notification in every_item(notifications, "/api/v1/notifications/").await {
+    for notification in notifications {
         let subject = notification["subject"].as_str().unwrap().to_owned();
-        notified.entry(order_of(&notification)).or_default().push(subject);
+        notified.entry(order_of(notification)).or_default().push(subject);
     }
     notified
 }
