@@ -58,3 +58,26 @@ async fn the_api_needs_no_broker_and_the_consumer_has_no_api() {
     let client = Client::new(consumer.address().await);
     client.get("/api/v1/notifications/").await.is_problem(StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn a_check_looks_at_the_groups_and_touches_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("notifications.db");
+    let url = format!("sqlite:{}", file.display());
+    let settings = [("DATABASE_URL", url.as_str()), ("MESSAGING_URL", "memory:")];
+    let check = ["consumer", "--check-config"];
+    let Ended { status, log } = Program::start(env!("CARGO_BIN_EXE_notifications"), &check, settings).ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    for group in ["group notifications-service of topics order-events", "group notifications-mailer of topics"] {
+        assert!(log.contains(group), "{log}");
+    }
+    assert!(!file.exists());
+}
+
+#[test]
+fn the_document_has_every_setting() {
+    let document = include_str!("../../README.md");
+    let table = service_kit::settings::markdown(notifications::startup::SETTINGS);
+    let missing: Vec<_> = table.lines().filter(|line| !document.contains(line)).collect();
+    assert!(missing.is_empty(), "not in services/README.md:\n{}", missing.join("\n"));
+}

@@ -22,7 +22,7 @@ pub const LISTEN_ADDR: Setting =
 /// Where to serve operators alone.
 pub const ADMIN_LISTEN_ADDR: Setting = Setting::new(
     "ADMIN_LISTEN_ADDR",
-    "where to serve metrics, the reasons of readiness, and pause and resume; they are not on `LISTEN_ADDR` then",
+    "where to serve metrics and the reasons of readiness; they are not on `LISTEN_ADDR` then",
 )
 .expected("an IP address and a port such as 127.0.0.1:9000");
 
@@ -97,6 +97,14 @@ impl From<TcpListener> for Listeners {
 }
 
 impl Listeners {
+    /// Where everybody is served, and where operators are, if not there too.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn addresses(&self) -> std::io::Result<(SocketAddr, Option<SocketAddr>)> {
+        Ok((self.public.local_addr()?, self.admin.as_ref().map(TcpListener::local_addr).transpose()?))
+    }
+
     /// Serves a process's API, if it has one, and its operations, until `stop` is cancelled and what has begun is done.
     pub fn serve(
         self,

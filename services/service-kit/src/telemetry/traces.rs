@@ -67,7 +67,11 @@ impl Exporting {
             .with_timeout(EXPORT_DEADLINE)
             .build()
             .map_err(StartError::other)?;
-        let resource = Resource::builder().with_service_name(name.replace(' ', "-")).build();
+        // The SDK reads the standard variable itself, and would let this go before it.
+        let resource = match std::env::var_os("OTEL_SERVICE_NAME") {
+            Some(_) => Resource::builder().build(),
+            None => Resource::builder().with_service_name(name.replace(' ', "-")).build(),
+        };
         let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
         Ok(Some(Self { provider }))
     }
