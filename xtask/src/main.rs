@@ -5,6 +5,7 @@ mod brokers;
 mod cargo;
 mod lint;
 mod load;
+mod package;
 mod progress;
 mod state;
 mod test;
@@ -32,6 +33,8 @@ enum Chore {
     Bench(bench::Arguments),
     /// Place orders at a fixed rate while every process of the services is restarted.
     Load(load::Arguments),
+    /// Package every library, and build a crate outside the workspace from the packages.
+    Package(package::Arguments),
     /// Formatting, lints and documentation, each without a single warning.
     Lint,
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Chore::Brokers(action) => brokers::run(action),
         Chore::Bench(arguments) => bench::run(&arguments),
         Chore::Load(arguments) => load::run(&arguments),
+        Chore::Package(arguments) => package::run(&arguments),
         Chore::Lint => lint::run(),
     };
     match done {
