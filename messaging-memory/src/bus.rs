@@ -31,6 +31,8 @@ pub(crate) struct Bus {
 
 pub(crate) struct State {
     pub(crate) settings: Settings,
+    /// The length from which on a partition is trimmed.
+    pub(crate) trim_at: usize,
     pub(crate) topics: Vec<Topic>,
     topic_names: HashMap<Name, u32>,
     /// The last message's topic; the next one's is usually the same.
@@ -50,6 +52,7 @@ pub(crate) struct State {
 impl Bus {
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
         let state = State {
+            trim_at: settings.trim_at(),
             settings: settings.clone(),
             topics: Vec::new(),
             topic_names: HashMap::new(),
@@ -118,7 +121,7 @@ impl State {
     /// Stores a message and makes it known to the groups; answers its partition and position.
     #[inline]
     pub(crate) fn append(&mut self, topic: u32, message: Arc<Message>, effects: &mut Effects) -> (u32, u64) {
-        let Self { topics, cursors, members, sequence, pending, settings, .. } = self;
+        let Self { topics, cursors, members, sequence, pending, trim_at, .. } = self;
         let owner = &mut topics[topic as usize];
         let number = owner.choose(message.key.as_deref());
         let partition = &mut owner.partitions[number as usize];
@@ -135,7 +138,7 @@ impl State {
                 effects.wake(member.waker.take());
             }
         }
-        if partition.log.len() > settings.trim_at() {
+        if partition.log.len() > *trim_at {
             self.trim(topic, number, effects);
         }
         (number, position)

@@ -44,6 +44,13 @@ impl Effects {
 
     #[inline]
     pub(crate) fn run(self) {
+        if self.first.is_some() || self.more.is_some() {
+            self.run_all();
+        }
+    }
+
+    #[inline(never)]
+    fn run_all(self) {
         if let Some(waker) = self.first {
             waker.wake();
         }

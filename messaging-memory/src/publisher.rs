@@ -99,7 +99,7 @@ impl Publisher for MemoryPublisher {
     }
 
     #[inline]
-    fn send_now(&self, message: Arc<Message>) -> Result<Outcome, Arc<Message>> {
+    fn send_now(&self, message: Arc<Message>) -> Result<Receipt, Arc<Message>> {
         // What is out by `send` may be delayed: nothing overtakes it.
         if self.closed.load(Ordering::Relaxed) || self.out.count.load(Ordering::Relaxed) > 0 {
             return Err(message);
@@ -111,7 +111,7 @@ impl Publisher for MemoryPublisher {
             }
             let topic = state.topic(&message.topic);
             let (partition, position) = state.append(topic, message, effects);
-            Ok(Outcome::Confirmed(receipt(partition, position)))
+            Ok(receipt(partition, position))
         })
     }
 

@@ -133,7 +133,7 @@ impl State {
     /// A group has settled positions of a partition.
     #[inline]
     pub(crate) fn settle(&mut self, cursor: u32, positions: impl IntoIterator<Item = u64>, effects: &mut Effects) {
-        let Self { cursors, topics, settling, pending, settings, .. } = self;
+        let Self { cursors, topics, settling, pending, trim_at, .. } = self;
         let cursor = &mut cursors[cursor as usize];
         let (topic, number) = (cursor.topic, cursor.partition);
         let partition = &mut topics[topic as usize].partitions[number as usize];
@@ -150,7 +150,7 @@ impl State {
             }
         }
         effects.settled(*pending == 0 && before > 0);
-        if partition.log.len() > settings.trim_at() {
+        if partition.log.len() > *trim_at {
             self.trim(topic, number, effects);
         }
     }

@@ -159,7 +159,7 @@ impl Messaging {
     /// was not stored ([`Outcome::Rejected`]) or may have been ([`ErrorKind::Unknown`]).
     pub async fn publish<T: EventData>(&self, data: &T) -> Result<Receipt, Error> {
         match self.send_now(self.inner.encoder.data(data)?) {
-            Ok(outcome) => outcome.confirmed(),
+            Ok(receipt) => Ok(receipt),
             Err(message) => self.send_and_wait(message).await.confirmed(),
         }
     }
@@ -360,20 +360,20 @@ impl Messaging {
 
     async fn send(&self, message: Arc<Message>) -> Outcome {
         match self.send_now(message) {
-            Ok(outcome) => outcome,
+            Ok(receipt) => Outcome::Confirmed(receipt),
             Err(message) => self.send_and_wait(message).await,
         }
     }
 
     /// Sends without waiting, if the backend can and nobody listens for spans.
     #[inline]
-    fn send_now(&self, message: Arc<Message>) -> std::result::Result<Outcome, Arc<Message>> {
+    fn send_now(&self, message: Arc<Message>) -> std::result::Result<Receipt, Arc<Message>> {
         if tracing::level_enabled!(tracing::Level::INFO) {
             return Err(message);
         }
-        let outcome = self.inner.front.publish_now(message)?;
-        self.count(&outcome);
-        Ok(outcome)
+        let receipt = self.inner.front.publish_now(message)?;
+        self.inner.meter.confirmed.increment(1);
+        Ok(receipt)
     }
 
     async fn send_and_wait(&self, message: Arc<Message>) -> Outcome {

@@ -25,13 +25,13 @@ pub trait Publisher: Send + Sync + 'static {
     /// Sends a batch, or hands it to whoever sends. Must not block: at most [`depth`](Self::depth) batches are out.
     fn send(&self, batch: Batch);
 
-    /// Sends one message whose outcome is known before this returns, for a backend that need not wait for anything. Must
-    /// not overtake what was given to [`send`](Self::send).
+    /// Sends one message that is confirmed before this returns, for a backend that need not wait for anything. Must not
+    /// overtake what was given to [`send`](Self::send).
     ///
     /// # Errors
     /// The message, if it has to go by [`send`](Self::send): always, unless a backend says otherwise.
     #[inline]
-    fn send_now(&self, message: Arc<Message>) -> Result<Outcome, Arc<Message>> {
+    fn send_now(&self, message: Arc<Message>) -> Result<Receipt, Arc<Message>> {
         Err(message)
     }
 

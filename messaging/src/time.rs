@@ -34,6 +34,24 @@ impl std::ops::Add<Duration> for Tick {
     }
 }
 
+/// A duration as it is added to a [`Tick`]: for one that is added again and again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TickSpan(u64);
+
+impl From<Duration> for TickSpan {
+    fn from(duration: Duration) -> Self {
+        Self(Tick::from_start(duration).0)
+    }
+}
+
+impl std::ops::Add<TickSpan> for Tick {
+    type Output = Self;
+    #[inline]
+    fn add(self, span: TickSpan) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+}
+
 /// Tells the time for the gate that stops an owner whose assignment has lapsed.
 pub trait Clock: Send + Sync + 'static {
     /// The present tick.

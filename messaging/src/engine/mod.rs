@@ -69,7 +69,6 @@ pub(crate) struct Start<T, N> {
     pub(crate) item: T,
     pub(crate) position: Position,
     pub(crate) epoch: u64,
-    pub(crate) partition: u32,
     /// The partition's number in its topic.
     pub(crate) number: u32,
     /// What the partition's topic was called by when it was assigned.
@@ -201,7 +200,6 @@ impl<T: Clone, N> Engine<T, N> {
                 item: item.clone(),
                 position: entry.position,
                 epoch: state.epoch,
-                partition: entry.partition,
                 number: state.number,
                 topic: state.topic,
                 past: entry.past.as_mut().map(|past| past.hand_out()),

@@ -16,11 +16,16 @@ impl<T: Clone, N> Engine<T, N> {
         self.limits.in_flight.saturating_sub(self.window.len()).min(self.limits.span.saturating_sub(span))
     }
 
-    /// The item of a start that is out, unless its partition was lost.
-    pub(crate) fn item(&self, id: EntryId) -> Option<&T> {
+    /// The item of a start that is out and its partition, unless that was lost.
+    pub(crate) fn held(&self, id: EntryId) -> Option<(&T, u32)> {
         let entry = self.window.get(id.index, id.seq)?;
         let state = &self.partitions[entry.partition as usize];
-        entry.item.as_ref().filter(|_| state.phase.is_ours())
+        entry.item.as_ref().filter(|_| state.phase.is_ours()).map(|item| (item, entry.partition))
+    }
+
+    /// The item of a start that is out, unless its partition was lost.
+    pub(crate) fn item(&self, id: EntryId) -> Option<&T> {
+        self.held(id).map(|(item, _)| item)
     }
 
     /// Whether a start is still out.

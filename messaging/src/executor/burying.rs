@@ -7,13 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Trouble,
-    burial::Unburied,
-    failure::Stuck,
-    seat::{Occupant, Running},
-    worker::Worker,
-};
+use super::{Trouble, burial::Unburied, failure::Stuck, seat::Running, worker::Worker};
 use crate::{
     BoxFuture,
     dead_letter::{DeadLetter, Shape},
@@ -74,8 +68,8 @@ impl Worker {
     /// Writes the dead letter of what is in trouble; `what.attempts` is how many were made.
     pub(super) fn bury(&mut self, slot: usize, mut what: Running, now: Tick) {
         let shared = self.shared.clone();
-        let message = shared.state.lock().engine.item(what.id).cloned();
-        let Some(message) = message else {
+        let held = shared.state.lock().engine.held(what.id).map(|(message, handle)| (message.clone(), handle));
+        let Some((message, handle)) = held else {
             // The partition was lost: whoever has it now decides anew.
             self.done.push((what.id, Verdict::Dropped));
             self.free.put_back(slot);
@@ -104,7 +98,7 @@ impl Worker {
             epoch: what.epoch,
             attempt: what.attempts.max(1),
         };
-        let (burial, handle) = (shared.burial.clone(), what.handle);
+        let burial = shared.burial.clone();
         let record_dead = info.map(|info| info.record_dead.clone());
         let future = Box::pin(async move {
             let shape = burial.bury(handle, letter, &message).await?;
@@ -121,7 +115,7 @@ impl Worker {
     pub(super) fn poll_burial(&mut self, slot: usize, mut burying: Box<Burying>, now: Tick) {
         let mut cx = Context::from_waker(&self.seats[slot].waker);
         match Pin::new(&mut burying.future).poll(&mut cx) {
-            Poll::Pending => self.seats[slot].occupant = Occupant::Burial(burying),
+            Poll::Pending => self.seats[slot].bury(burying),
             Poll::Ready(result) => {
                 let verdict = self.buried(burying.what, result, now);
                 self.done.push(verdict);

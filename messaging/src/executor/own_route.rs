@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use super::{RouteInfo, Slots};
-use crate::{envelope::Timestamp, telemetry::RouteMeter};
+use crate::{
+    envelope::Timestamp,
+    telemetry::RouteMeter,
+    time::{Tick, TickSpan},
+};
 
 pub(super) struct OwnRoute {
     pub(super) slots: Box<dyn Slots>,
     /// How long the handler may run, unless it keeps its timeout itself.
-    pub(super) timeout: Option<Duration>,
+    timeout: Option<TickSpan>,
     pub(super) tally: Tally,
     meter: RouteMeter,
 }
@@ -23,8 +27,14 @@ pub(super) struct Tally {
 
 impl OwnRoute {
     pub(super) fn new(slots: Box<dyn Slots>, info: &RouteInfo) -> Self {
-        let timeout = (!info.keeps_timeout).then_some(info.policy.timeout);
+        let timeout = (!info.keeps_timeout).then(|| TickSpan::from(info.policy.timeout));
         Self { slots, timeout, tally: Tally::default(), meter: info.meter.clone() }
+    }
+
+    /// When a handler that starts now is to be cut short.
+    #[inline(always)]
+    pub(super) fn timeout_after(&self, now: Tick) -> Option<Tick> {
+        self.timeout.map(|timeout| now + timeout)
     }
 
     /// A handler ended well at its first poll.

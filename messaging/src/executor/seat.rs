@@ -13,15 +13,18 @@ pub(super) struct Seat {
     /// Wakes the worker for what is in this slot.
     pub(super) waker: Waker,
     pub(super) occupant: Occupant,
-    /// The handler's run, if that is what the slot is used for; nothing of it means anything otherwise.
+    /// If a handler runs here; nothing of it means anything otherwise.
     pub(super) run: Run,
+    /// If a dead letter is written here.
+    burying: Option<Box<Burying>>,
 }
 
 /// What a slot is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occupant {
     Nobody,
     Handler,
-    Burial(Box<Burying>),
+    Burial,
 }
 
 /// One handler run that has not ended at its first poll.
@@ -48,7 +51,6 @@ pub(super) enum CutShort {
 pub(super) struct Running {
     pub(super) id: EntryId,
     pub(super) route: usize,
-    pub(super) handle: u32,
     /// The partition's number in its topic.
     pub(super) number: u32,
     pub(super) position: Position,
@@ -61,12 +63,12 @@ pub(super) struct Running {
 
 impl Seat {
     pub(super) fn new(waker: Waker) -> Self {
-        Self { waker, occupant: Occupant::Nobody, run: Run::default() }
+        Self { waker, occupant: Occupant::Nobody, run: Run::default(), burying: None }
     }
 
-    /// A handler that has not ended goes on here.
+    /// A handler that has not ended goes on here, where nobody was.
     #[inline(always)]
-    pub(super) fn take(
+    pub(super) fn seat(
         &mut self,
         what: Running,
         started: Tick,
@@ -76,17 +78,21 @@ impl Seat {
         let run = &mut self.run;
         run.what.id = what.id;
         run.what.route = what.route;
-        run.what.handle = what.handle;
         run.what.number = what.number;
         run.what.position = what.position;
         run.what.epoch = what.epoch;
         run.what.attempts = what.attempts;
         run.what.time = what.time;
-        run.what.note = what.note;
         run.timeout = timeout;
         run.started = started;
-        run.span = span;
         run.cut_short = None;
+        // Mostly there is neither, and nothing was left of the run before.
+        if what.note.is_some() {
+            run.what.note = what.note;
+        }
+        if span.is_some() {
+            run.span = span;
+        }
         self.occupant = Occupant::Handler;
     }
 
@@ -99,17 +105,35 @@ impl Seat {
     }
 
     /// Takes out the run of a handler that has ended otherwise.
-    pub(super) fn vacate(&mut self) -> Run {
+    pub(super) fn take_run(&mut self) -> Run {
         self.occupant = Occupant::Nobody;
         std::mem::take(&mut self.run)
     }
 
+    /// A dead letter is written here.
+    pub(super) fn bury(&mut self, burying: Box<Burying>) {
+        self.occupant = Occupant::Burial;
+        self.burying = Some(burying);
+    }
+
+    /// Takes out the writing of a dead letter.
+    pub(super) fn take_burying(&mut self) -> Option<Box<Burying>> {
+        self.occupant = Occupant::Nobody;
+        self.burying.take()
+    }
+
+    /// Whatever is here goes.
+    pub(super) fn vacate(&mut self) {
+        drop(self.take_run());
+        drop(self.take_burying());
+    }
+
     /// Who is here.
     pub(super) fn id(&self) -> Option<EntryId> {
-        match &self.occupant {
+        match self.occupant {
             Occupant::Nobody => None,
             Occupant::Handler => Some(self.run.what.id),
-            Occupant::Burial(burying) => Some(burying.what.id),
+            Occupant::Burial => self.burying.as_ref().map(|burying| burying.what.id),
         }
     }
 }

@@ -49,19 +49,18 @@ impl Worker {
     #[inline(always)]
     fn start(&mut self, slot: usize, start: Start<Arc<Message>, Trouble>, holding: bool, now: Tick) -> bool {
         // Taken apart at once, so that the fields are read where they are instead of being copied.
-        let Start { id, item: message, position, epoch, partition: handle, number, topic, past } = start;
+        let Start { id, item: message, position, epoch, number, topic, past } = start;
         let route = self.routing.find(topic, message.envelope.as_ref().map(|envelope| &envelope.name));
         match route {
             Some(route) if past.is_none() && !holding => {
                 let time = message.envelope.as_ref().and_then(|envelope| envelope.time);
-                let what = Running { id, route, handle, number, position, epoch, attempts: 0, time, note: None };
+                let what = Running { id, route, number, position, epoch, attempts: 0, time, note: None };
                 self.run(slot, what, message, now)
             }
             route => {
                 let what = Running {
                     id,
                     route: route.unwrap_or(usize::MAX),
-                    handle,
                     number,
                     position,
                     epoch,
@@ -138,8 +137,8 @@ impl Worker {
                 within(span.as_ref(), || self.failed(slot, what, &error, now));
             }
             Poll::Pending => {
-                let timeout = route.timeout.map(|timeout| now + timeout);
-                seat.take(what, now, timeout, span.map(Box::new));
+                let timeout = route.timeout_after(now);
+                seat.seat(what, now, timeout, span.map(Box::new));
                 self.free.take(slot);
                 self.expect_by(timeout);
             }

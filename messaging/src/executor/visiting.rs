@@ -143,9 +143,7 @@ impl Worker {
             let Some(id) = seat.id() else { continue };
             let Some(found) = state.cancels.iter().position(|cancel| *cancel == id) else { continue };
             state.cancels.swap_remove(found);
-            if let Occupant::Handler = seat.occupant
-                && !self.routes[seat.run.what.route].slots.cancel(slot)
-            {
+            if seat.occupant == Occupant::Handler && !self.routes[seat.run.what.route].slots.cancel(slot) {
                 seat.run.cut_short = Some(CutShort::Dropped);
                 seat.run.timeout = None;
                 continue;

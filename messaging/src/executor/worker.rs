@@ -107,7 +107,7 @@ impl Worker {
         match seat.occupant {
             Occupant::Handler => {}
             Occupant::Nobody => return,
-            Occupant::Burial(_) => return self.poll_burial_in(slot, now),
+            Occupant::Burial => return self.poll_burial_in(slot, now),
         }
         let run = &seat.run;
         let route = &mut self.routes[run.what.route];
@@ -130,7 +130,7 @@ impl Worker {
 
     #[cold]
     fn failed_in(&mut self, slot: usize, error: HandlerError, now: Tick) {
-        let run = self.seats[slot].vacate();
+        let run = self.seats[slot].take_run();
         let error = match run.cut_short {
             Some(CutShort::Dropped) => return self.dropped(slot, run.what.id),
             Some(CutShort::TimedOut) => HandlerError::timed_out(self.shared.routes[run.what.route].policy.timeout),
@@ -141,7 +141,7 @@ impl Worker {
 
     #[cold]
     fn poll_burial_in(&mut self, slot: usize, now: Tick) {
-        if let Occupant::Burial(burying) = std::mem::replace(&mut self.seats[slot].occupant, Occupant::Nobody) {
+        if let Some(burying) = self.seats[slot].take_burying() {
             self.poll_burial(slot, burying, now);
         }
     }
@@ -165,7 +165,7 @@ impl Worker {
                 seat.run.timeout = None;
                 continue;
             }
-            let run = seat.vacate();
+            let run = seat.take_run();
             let error = HandlerError::timed_out(self.shared.routes[route].policy.timeout);
             within(run.span.as_deref(), || self.failed(slot, run.what, &error, now));
         }

@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::{
     error::{Error, ErrorKind},
     message::Message,
-    publisher::{Batch, BatchEntry, Outcome, Publisher},
+    publisher::{Batch, BatchEntry, Outcome, Publisher, Receipt},
 };
 
 /// One permit stands for this many bytes of what is queued or out; each message takes one more.
@@ -65,12 +65,12 @@ impl Front {
         })
     }
 
-    /// Publishes one message whose outcome is known at once.
+    /// Publishes one message that is confirmed at once.
     ///
     /// # Errors
     /// The message, if it has to be waited for.
     #[inline]
-    pub(crate) fn publish_now(&self, message: Arc<Message>) -> Result<Outcome, Arc<Message>> {
+    pub(crate) fn publish_now(&self, message: Arc<Message>) -> Result<Receipt, Arc<Message>> {
         if message.weight() > self.max_message_bytes { Err(message) } else { self.publisher.send_now(message) }
     }
 

@@ -137,7 +137,13 @@ impl Model {
     }
 
     /// Holds a round of starts against what may start, the oldest first.
-    pub(super) fn take(&mut self, gate: Option<Tick>, max: usize, starts: &[Start<Message, u32>]) {
+    pub(super) fn take(
+        &mut self,
+        gate: Option<Tick>,
+        max: usize,
+        starts: &[Start<Message, u32>],
+        handle_of: impl Fn(EntryId) -> Option<u32>,
+    ) {
         let mut starts = starts.iter();
         let mut left = max;
         for at in 0..self.items.len() {
@@ -154,7 +160,7 @@ impl Model {
             left -= 1;
             item.stage = Stage::Running;
             assert_eq!((start.id.seq, start.item), (item.seq, item.message), "the oldest that is ready starts first");
-            assert_eq!((start.partition, start.number), (assignment.handle, assignment.number));
+            assert_eq!((handle_of(start.id), start.number), (Some(assignment.handle), assignment.number));
             assert_eq!((start.position, start.epoch), (item.position, assignment.epoch));
             assert_eq!((start.attempts(), start.deaths()), (item.attempts, item.deaths));
             assert_eq!(start.crowded(), std::mem::take(&mut item.crowded), "crowded: {:?}", item.message);

@@ -233,7 +233,7 @@ impl Simulation {
             self.history.started(started(start), self.now, gate);
         }
         if let Some(model) = &mut self.model {
-            model.take(gate, max, &starts);
+            model.take(gate, max, &starts, |id| self.engine.held(id).map(|(_, handle)| handle));
         }
         self.out.extend(starts.into_iter().map(|start| Out { started: started(&start), start, fresh: true }));
     }
