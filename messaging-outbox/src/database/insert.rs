@@ -44,10 +44,11 @@ pub(super) async fn postgres(connection: &mut sqlx::PgConnection, rows: &[NewRow
     const VALUES: &str = "UNNEST($1::bigint[], $2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::text[], \
                           $7::text[], $8::bytea[]";
     const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+    // Whoever has an id has a transaction's number before, by which relays know how long rows may appear below one.
     static AT_ONCE: LazyLock<String> = LazyLock::new(|| {
         format!(
             "INSERT INTO messaging_outbox ({COLUMNS}, created_at) SELECT {COLUMNS}, {NOW} \
-             FROM {VALUES}) WITH ORDINALITY AS v ({COLUMNS}, place) ORDER BY place"
+             FROM {VALUES}) WITH ORDINALITY AS v ({COLUMNS}, place) WHERE txid_current() > 0 ORDER BY place"
         )
     });
     static LATER: LazyLock<String> = LazyLock::new(|| {

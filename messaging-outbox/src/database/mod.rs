@@ -120,6 +120,16 @@ impl Database {
         Self { pool, ..self.clone() }
     }
 
+    /// Whether transactions run one after the other, so that rows appear in the order of their ids.
+    pub(crate) fn has_one_writer(&self) -> bool {
+        match &self.pool {
+            #[cfg(feature = "postgres")]
+            Pool::Postgres(_) => false,
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite(_) => true,
+        }
+    }
+
     /// The rows that a statement answers.
     pub(crate) async fn read(&self, sql: &'static Sql, arguments: Vec<Argument>) -> Result<Vec<Record>, Error> {
         self.in_time(self.deadlines.begin, connection::read(&self.pool, sql, arguments)).await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use messaging::Error;
 use tokio::time::MissedTickBehavior;
 
-use super::{Common, shard::Shard};
+use super::{Common, Shard};
 use crate::database::{Database, Record, Sql, failed};
 
 /// How many rows are removed by one statement, and by how many statements in a row.

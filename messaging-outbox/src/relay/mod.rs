@@ -1,6 +1,7 @@
 //! [`Relay`]: publishes what was committed, in the order of each key. Has its share of the shards, a worker for each, and
 //! asks the database for what other processes wrote.
 
+mod horizon;
 mod housekeeping;
 mod leases;
 mod rows;
@@ -9,7 +10,10 @@ mod window;
 
 use std::{
     fmt,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     leases::{HOUSEKEEPING, Lease, Member},
-    shard::{Shard, Worker},
+    shard::Worker,
 };
 use crate::{
     database::{Database, Sql},
@@ -47,6 +51,24 @@ pub(crate) struct Common {
     /// The bus is not durable: a row is done when every group has settled it.
     pub(crate) until_settled: bool,
     pub(crate) meter: RelayMeter,
+}
+
+/// What worker and relay know of each other.
+pub(super) struct Shard {
+    pub(super) lease: Lease,
+    /// Rows above this id are news to the worker.
+    pub(super) seen: AtomicI64,
+    /// There are delayed rows that are due.
+    pub(super) due: AtomicBool,
+    /// The worker is to send no more, and to end when what is out is answered.
+    pub(super) stop: CancellationToken,
+}
+
+impl Shard {
+    pub(super) fn new(lease: Lease) -> Self {
+        let stop = CancellationToken::new();
+        Self { lease, seen: AtomicI64::new(0), due: AtomicBool::new(true), stop }
+    }
 }
 
 /// A running relay. Dropped, it stops at once; its shards are free when their leases expire.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use messaging::Error;
 
 use super::{
+    horizon::Running,
     leases::Lease,
     window::{Lane, Row},
 };
@@ -28,6 +29,36 @@ pub(crate) async fn read(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let records = database.read(&PAGE, vec![shard.into(), above.into(), limit.into()]).await?;
     records.into_iter().map(row).collect::<Result<_, _>>().map_err(|error| failed("reading the outbox", error))
+}
+
+/// What is in the outbox between two ids, by id and lane, and which transactions ran at that moment. `None` where rows
+/// appear in the order of their ids.
+pub(crate) async fn between(
+    database: &Database,
+    shard: i64,
+    above: i64,
+    to: i64,
+) -> Result<Option<(Vec<(i64, Lane)>, Running)>, Error> {
+    static BETWEEN: Sql = Sql::new(
+        "SELECT 0::bigint, txid_snapshot_xmin(s), txid_snapshot_xmax(s) FROM txid_current_snapshot() AS s \
+         UNION ALL SELECT 1::bigint, id, lane FROM messaging_outbox WHERE shard = $1 AND id > $2 AND id <= $3",
+    );
+    if database.has_one_writer() {
+        return Ok(None);
+    }
+    let records = database.read(&BETWEEN, vec![shard.into(), above.into(), to.into()]).await?;
+    let (mut rows, mut running) = (Vec::with_capacity(records.len()), None);
+    let mut sort = |record: &Record| {
+        let (is_row, first, second) = (record.get::<i64>(0)? == 1, record.get(1)?, record.get::<Option<i64>>(2)?);
+        if is_row {
+            rows.push((first, second.map_or(Lane::Row(first), Lane::Key)));
+        } else {
+            running = second.map(|next| Running { first, next });
+        }
+        Ok::<_, sqlx::Error>(())
+    };
+    records.iter().try_for_each(&mut sort).map_err(|error| failed("reading the outbox", error))?;
+    Ok(running.map(|running| (rows, running)))
 }
 
 /// A row that is no message any more, because somebody changed it.

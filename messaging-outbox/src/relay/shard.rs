@@ -2,21 +2,17 @@
 //! the broker; nothing is sent inside a transaction.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use messaging::{BoxFuture, Error, ErrorKind, Outcome, Settling};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    Common,
-    leases::Lease,
+    Common, Shard,
+    horizon::Horizon,
     rows,
     window::{Row, Window},
 };
@@ -29,24 +25,6 @@ const RESCAN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 const OUT: (usize, usize) = (30_000, 30 << 20);
 /// The longest pause of a shard while the broker or the database cannot be reached.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
-
-/// What worker and relay know of each other.
-pub(crate) struct Shard {
-    pub(crate) lease: Lease,
-    /// Rows above this id are news to the worker.
-    pub(crate) seen: AtomicI64,
-    /// There are delayed rows that are due.
-    pub(crate) due: AtomicBool,
-    /// The worker is to send no more, and to end when what is out is answered.
-    pub(crate) stop: CancellationToken,
-}
-
-impl Shard {
-    pub(crate) fn new(lease: Lease) -> Self {
-        let stop = CancellationToken::new();
-        Self { lease, seen: AtomicI64::new(0), due: AtomicBool::new(true), stop }
-    }
-}
 
 /// Rows that were sent, and their outcomes.
 struct Sent {
@@ -68,6 +46,7 @@ pub(crate) struct Worker {
     rescan_every: Duration,
     /// The lanes that are held are known.
     held_known: bool,
+    horizon: Horizon,
 }
 
 impl Worker {
@@ -85,6 +64,7 @@ impl Worker {
             rescan_at: None,
             rescan_every: RESCAN.0,
             held_known: false,
+            horizon: Horizon::default(),
         }
     }
 
@@ -168,14 +148,20 @@ impl Worker {
         if !self.window.is_unread() || !self.has_room() {
             return Ok(());
         }
-        let from = self.window.scan_from();
+        let mut from = self.window.scan_from();
         let mut page = rows::read(database, number, from, settings.batch).await?;
         if page.is_empty() && from > 0 {
             // A transaction may have committed below: an empty shard is read from its beginning.
-            page = rows::read(database, number, 0, settings.batch).await?;
+            from = 0;
+            page = rows::read(database, number, from, settings.batch).await?;
         }
         let full = page.len() == settings.batch;
         let last = page.last().map(|row| row.as_ref().map_or_else(|broken| broken.id, |row| row.id));
+        if let Some(missed) = self.missed(from, last.unwrap_or(from)).await? {
+            // The page is read again, after what comes before it.
+            self.window.rewind(missed);
+            return Ok(());
+        }
         let (good, broken): (Vec<_>, Vec<_>) = page.into_iter().partition(Result::is_ok);
         for broken in broken.into_iter().filter_map(Result::err) {
             let holds = settings.on_dead == OnDead::HoldKey;
@@ -198,6 +184,19 @@ impl Worker {
             self.rescan_at.get_or_insert(now + self.rescan_every);
         }
         Ok(())
+    }
+
+    /// The first row that appeared at or below `from` since it was passed, once rows up to `last` are read: whatever of its
+    /// key is among them follows it.
+    async fn missed(&mut self, from: i64, last: i64) -> Result<Option<i64>, Error> {
+        let settled = self.horizon.settled();
+        if settled >= from {
+            return Ok(None);
+        }
+        let between = rows::between(&self.common.database, self.shard.lease.shard, settled, from).await?;
+        let Some((rows, running)) = between else { return Ok(None) };
+        self.horizon.looked(from, last, running);
+        Ok(self.window.missed(&rows))
     }
 
     /// Sends batches, as many as may be out while the lease surely lasts.

@@ -128,6 +128,25 @@ impl Window {
         true
     }
 
+    /// The first of these rows that should have been read before what was read above it, if there is one. Their lanes'
+    /// later rows that were left in the database wait for them.
+    pub(crate) fn missed(&mut self, rows: &[(i64, Lane)]) -> Option<i64> {
+        let mut missed: Option<i64> = None;
+        for &(id, lane) in rows {
+            if self.known.contains(&id) || self.held.contains(&lane) {
+                continue;
+            }
+            if let Some(parked) = self.parked.get_mut(&lane) {
+                parked.head = parked.head.min(id);
+            } else if let Some(left) = self.lanes.get_mut(&lane).and_then(|queue| queue.left.as_mut()) {
+                *left = id.min(*left);
+            } else {
+                missed = Some(missed.map_or(id, |missed| missed.min(id)));
+            }
+        }
+        missed
+    }
+
     /// Up to so many rows that may go out, no two of one key, and not more bytes unless it is a single one.
     pub(crate) fn batch(&mut self, max: usize, max_bytes: usize) -> Vec<Row> {
         let mut bytes = 0_usize;
@@ -236,8 +255,8 @@ impl Window {
         }
     }
 
-    /// Reads this row again.
-    fn rewind(&mut self, id: i64) {
+    /// Reads this row again, and all that follows.
+    pub(crate) fn rewind(&mut self, id: i64) {
         self.scan_from = self.scan_from.min(id - 1);
         self.unread = true;
     }

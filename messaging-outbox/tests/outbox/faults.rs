@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use messaging::{ErrorKind, Event, FailurePolicy, FromRef, HandlerError, Messaging, MessagingOptions, Router, State};
+use messaging::{ErrorKind, Event, FailurePolicy, FromRef, HandlerError, Messaging, MessagingOptions, Outcome, Router, State};
 use messaging_memory::MemoryBroker;
 use messaging_outbox::{Outbox, OutboxSettings, Pool, Tx};
 use test_brokers::{Postgres, or_skip};
@@ -142,6 +142,56 @@ async fn a_transaction_that_stands_idle_is_ended_by_the_server() {
     frozen.publish(&order(1, 0)).await.unwrap();
     assert_eq!(frozen.commit().await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!((given.count("things").await, given.count("messaging_outbox").await), (1, 0));
+}
+
+/// Ids are given before their transactions commit: a relay has read beyond an event when it appears, and reads the next
+/// one of its key before it looks back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_commits_late_is_not_overtaken_on_its_key() {
+    const REFUSED: i64 = 1_000;
+    let Some(database) = Database::postgres().await else { return };
+    let broker = Answering::new(|order, _| match order.order_id {
+        REFUSED.. => Outcome::rejected("not yet"),
+        _ => stored(),
+    });
+    let messaging = Messaging::new(broker.broker(), MessagingOptions::default()).await.unwrap();
+    let mut settings = OutboxSettings::default();
+    settings.shards = Some(1);
+    let open = async |pool: Pool| Outbox::open(pool, &messaging, settings.clone()).await.unwrap();
+    // Three processes with an outbox each, so that the relay is not told of what the others record.
+    let late = open(postgres_pool(&format!("{}?application_name=late", database.url()), 2).await.into()).await;
+    let others = open(database.again().await).await;
+    let direct = as_postgres(&database.pool);
+    let wait = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                IF current_setting('application_name') = 'late' THEN PERFORM pg_advisory_xact_lock_shared(7); END IF; \
+                RETURN NULL; END $$; \
+                CREATE CONSTRAINT TRIGGER late AFTER INSERT ON messaging_outbox DEFERRABLE INITIALLY DEFERRED \
+                FOR EACH ROW EXECUTE FUNCTION wait()";
+    sqlx::raw_sql(wait).execute(direct).await.unwrap();
+    let mut patient = quick();
+    patient.backoff = LIMIT;
+    patient.max_backoff = LIMIT;
+    let relay = open(database.again().await).await.start_relay(patient).await.unwrap();
+    for key in 0..20 {
+        let mut gate = direct.begin().await.unwrap();
+        sqlx::query("SELECT pg_advisory_xact_lock(7)").execute(&mut *gate).await.unwrap();
+        let committing = tokio::spawn({
+            let late = late.clone();
+            async move { record(&late, [order(key, 0)]).await }
+        });
+        let waiting = "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = \
+                       (SELECT oid FROM pg_database WHERE datname = current_database())";
+        until(|| async { number(&database.pool, waiting.into()).await == 1 }).await;
+        // This one keeps the relay from starting at the beginning again.
+        record(&others, [order(REFUSED + key, 0)]).await;
+        until(|| async { !broker.ids(&order(REFUSED + key, 0)).is_empty() }).await;
+        gate.rollback().await.unwrap();
+        committing.await.unwrap();
+        record(&others, [order(key, 1)]).await;
+    }
+    until(|| async { broker.stored().len() == 40 }).await;
+    broker.assert_first_occurrences_in_order();
+    drop(relay);
 }
 
 /// A relay whose process stands still in the middle of a batch, past its lease, and then goes on.
