@@ -3,6 +3,14 @@
 //!
 //! An explicit list behind cargo features: a service that is built with one backend compiles one client, and nothing
 //! registers itself behind its back.
+//!
+//! # Features
+//!
+//! - `memory` (default): the bus in the process, `memory:`.
+//! - `kafka`: Apache Kafka, `kafka://host:9092`.
+//! - `redis`: Redis Streams, `redis://host:6379`.
+//! - `rabbitmq`: RabbitMQ, `amqp://host:5672`.
+//! - `tls`: TLS for those brokers that are on, and SASL for Kafka.
 
 #![warn(missing_docs)]
 

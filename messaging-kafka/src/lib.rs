@@ -3,6 +3,10 @@
 //! theirs.
 //!
 //! Choose it by an address: `kafka://host:9092`; its options are those of [`KafkaConfig`].
+//!
+//! # Features
+//!
+//! - `tls`: TLS and SASL (PLAIN, SCRAM), through the system's OpenSSL.
 #![warn(missing_docs)]
 
 mod admin;

@@ -6,6 +6,15 @@
 //! has confirmed it. A handler that takes `tx: &mut Tx` runs in a transaction of its own, in which its event is recorded
 //! as handled: what comes again is settled without running the handler.
 //!
+//! # Features
+//!
+//! At least one of them, both by default.
+//!
+//! - `postgres`: PostgreSQL, with TLS through rustls.
+//! - `sqlite`: SQLite, compiled in.
+//!
+//! # Example
+//!
 //! ```
 //! use std::time::Duration;
 //!

@@ -9,6 +9,10 @@
 //! takes no message; topics cannot be read again. Dead letters can: they are kept for the group [`OPERATORS`].
 //!
 //! Read on in `broker`, then `publisher` or `session`; [`RabbitMqConfig`] lists the options.
+//!
+//! # Features
+//!
+//! - `tls`: `amqps://`, through rustls with the ring provider.
 
 #![warn(missing_docs)]
 

@@ -10,6 +10,10 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Features
+//!
+//! - `tls`: `rediss://`, through rustls with the ring provider.
+//!
 //! Read on in `keeper`, which owns partitions, `reader`, which fetches from them, and `publisher`; [`RedisConfig`] lists
 //! the options, and `docs/redis.md` in the repository says what lies where in Redis and what is relied on.
 #![warn(missing_docs)]

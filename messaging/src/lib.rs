@@ -1,5 +1,10 @@
 //! Write a service once, choose its broker by configuration: Kafka, Redis Streams, RabbitMQ or a bus in the process,
 //! with the same delivery contract on each.
+//!
+//! # Features
+//!
+//! - `macros` (default): `#[derive(EventData)]`, `#[event]`, `#[consumer]`, `#[message_handler]`. Without it events and
+//!   routers are written by hand.
 #![warn(missing_docs)]
 
 // The macros name this crate by its path, also in its own tests and examples.
