@@ -3,6 +3,7 @@
 mod bench;
 mod brokers;
 mod cargo;
+mod chaos;
 mod lint;
 mod load;
 mod package;
@@ -31,6 +32,8 @@ enum Chore {
     Brokers(brokers::Action),
     /// Run benchmarks, optimised as shipped images are.
     Bench(bench::Arguments),
+    /// Break things for long: kills at every point, freezes, a broker that goes away, members that churn.
+    Chaos(chaos::Arguments),
     /// Place orders at a fixed rate while every process of the services is restarted.
     Load(load::Arguments),
     /// Package every library, and build a crate outside the workspace from the packages.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Chore::Test(arguments) => test::run(&arguments),
         Chore::Brokers(action) => brokers::run(action),
         Chore::Bench(arguments) => bench::run(&arguments),
+        Chore::Chaos(arguments) => chaos::run(&arguments),
         Chore::Load(arguments) => load::run(&arguments),
         Chore::Package(arguments) => package::run(&arguments),
         Chore::Lint => lint::run(),
