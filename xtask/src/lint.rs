@@ -1,5 +1,7 @@
 //! `cargo xtask lint`: what a change has to pass besides the tests.
 
+mod dependencies;
+
 use crate::cargo::{cargo, succeeds};
 
 /// Runs every check, also after one that failed, and says which did.
@@ -16,6 +18,10 @@ pub(crate) fn run() -> anyhow::Result<bool> {
         if !succeeds(check)? {
             failed.push(name);
         }
+    }
+    eprintln!("lint: dependencies");
+    if !dependencies::check()? {
+        failed.push("dependencies");
     }
     if !failed.is_empty() {
         eprintln!("lint: failed: {}", failed.join(", "));
