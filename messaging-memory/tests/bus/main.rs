@@ -7,6 +7,7 @@ mod groups;
 mod handlers;
 mod options;
 mod ordering;
+mod pausing;
 mod publishing;
 mod retention;
 mod settled;

@@ -143,6 +143,8 @@ pub(crate) struct Engine<T, N> {
     revoking: bool,
     /// How many deliveries will have been pushed when parked heads are looked at next for crowding.
     crowd_check: u64,
+    /// Nothing more is taken in.
+    closed: bool,
 }
 
 impl<T: Clone, N> Engine<T, N> {
@@ -158,6 +160,7 @@ impl<T: Clone, N> Engine<T, N> {
             orphans: Orphans::default(),
             revoking: false,
             crowd_check: 0,
+            closed: false,
         }
     }
 

@@ -9,7 +9,11 @@ impl<T: Clone, N> Engine<T, N> {
     /// How many deliveries of this partition may be pushed now.
     pub(crate) fn credit(&self, partition: u32) -> usize {
         let Some(state) = self.partitions.get(partition as usize) else { return 0 };
-        if state.phase != Phase::Assigned || state.troubled > 0 || self.window.bytes() >= self.limits.bytes {
+        if self.closed
+            || state.phase != Phase::Assigned
+            || state.troubled > 0
+            || self.window.bytes() >= self.limits.bytes
+        {
             return 0;
         }
         let span = if Bug::ExceedsSpan.is_on() { 0 } else { state.tracker.span() };
@@ -49,7 +53,12 @@ impl<T: Clone, N> Engine<T, N> {
     #[inline]
     pub(crate) fn is_hungry(&self) -> bool {
         let len = self.window.len();
-        len * 2 <= self.limits.in_flight || (self.window.ready() == 0 && len < self.limits.in_flight)
+        !self.closed && (len * 2 <= self.limits.in_flight || (self.window.ready() == 0 && len < self.limits.in_flight))
+    }
+
+    /// From now on nothing more is taken in, or it is again: what waits behind a parked head does not grow meanwhile.
+    pub(crate) fn close_intake(&mut self, closed: bool) {
+        self.closed = closed;
     }
 
     /// Whether any partition is held: assigned, or revoked and not yet released.

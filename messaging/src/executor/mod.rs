@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     stuck: Arc<AtomicUsize>,
     /// Whether any lane follows a dead letter: read before each start.
     holding: AtomicBool,
+    /// Nothing is started.
+    paused: AtomicBool,
     state: Mutex<State>,
 }
 

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,6 +21,7 @@ use crate::{
     consumer::Consumer,
     engine::{Engine, Limits},
     error::{Error, ErrorKind},
+    name::Name,
     publish::Front,
     router::{GroupPlan, Seed},
     telemetry::{GroupMeter, RouteMeter},
@@ -82,6 +83,7 @@ pub(crate) fn start(plan: GroupPlan, setup: GroupSetup) -> Group {
         ended: watch::Sender::new(Ended::NotYet),
         stuck: Arc::new(AtomicUsize::new(0)),
         holding: AtomicBool::new(false),
+        paused: AtomicBool::new(false),
         state: Mutex::new(State {
             engine: Engine::new(limits),
             consumer: setup.consumer,
@@ -130,6 +132,17 @@ impl Shared {
         self.wakeups.all();
     }
 
+    /// Starts nothing and takes nothing in, or goes on.
+    fn pause(&self, paused: bool) {
+        let mut state = self.state.lock();
+        self.paused.store(paused, Ordering::Relaxed);
+        state.engine.close_intake(paused);
+        state.may_fill = true;
+        drop(state);
+        self.wakeups.fill();
+        self.wakeups.all();
+    }
+
     fn begin_stop(&self, drain: Duration) {
         self.stopping.cancel();
         let mut state = self.state.lock();
@@ -175,6 +188,34 @@ impl Running {
             first = first.and(result);
         }
         first
+    }
+
+    /// Starts no more handlers of a group in this process until it is [resumed](Self::resume), and takes nothing more in.
+    /// Handlers that run go on; the process keeps its partitions, and other processes of the group go on with theirs.
+    /// Answers whether the group runs here.
+    pub fn pause(&self, group: &str) -> bool {
+        self.set_paused(group, true)
+    }
+
+    /// Goes on with a group that was [paused](Self::pause). Answers whether the group runs here.
+    pub fn resume(&self, group: &str) -> bool {
+        self.set_paused(group, false)
+    }
+
+    fn set_paused(&self, group: &str, paused: bool) -> bool {
+        let Some(found) = self.groups.iter().find(|running| running.shared.group.as_str() == group) else {
+            return false;
+        };
+        found.shared.pause(paused);
+        tracing::info!(group, paused, "a group was paused or resumed");
+        true
+    }
+
+    /// The groups that are paused.
+    #[must_use]
+    pub fn paused(&self) -> Vec<Name> {
+        let paused = self.groups.iter().filter(|group| group.shared.paused.load(Ordering::Relaxed));
+        paused.map(|group| group.shared.group.clone()).collect()
     }
 
     /// Waits until a group ends by itself, which it does only for an error that cannot be healed. Cancel-safe.

@@ -1,6 +1,9 @@
 //! The round's visit to the engine: what ended goes back, the broker is told, what may start is taken.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::atomic::Ordering,
+    task::{Context, Poll},
+};
 
 use super::{
     RunPhase, State,
@@ -70,11 +73,13 @@ impl Worker {
                 shared.wakeups.all();
             }
         }
-        let wanted = if self.free.len() == 0 { 0 } else { self.burst.max(self.free.len()).min(MAX_BURST) };
+        // Read under the lock that it is written under.
+        let paused = shared.paused.load(Ordering::Relaxed);
+        let wanted = if paused || self.free.len() == 0 { 0 } else { self.burst.max(self.free.len()).min(MAX_BURST) };
         let gate = state.assignments.gated.then(|| shared.gate.now());
         state.engine.take(gate, wanted, |start| self.starts.push(start));
         self.engine_deadline = state.engine.next_deadline();
-        if state.engine.ready() > 0 {
+        if !paused && state.engine.ready() > 0 {
             shared.wakeups.one();
         }
         match (self.starts.is_empty(), again) {
