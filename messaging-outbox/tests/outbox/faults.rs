@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use messaging::{ErrorKind, Event, FailurePolicy, FromRef, HandlerError, Messaging, MessagingOptions, Outcome, Router, State};
+use messaging::{
+    ErrorKind, Event, FailurePolicy, FromRef, HandlerError, Messaging, MessagingOptions, Outcome, Router, State,
+};
 use messaging_memory::MemoryBroker;
 use messaging_outbox::{Outbox, OutboxSettings, Pool, Tx};
 use test_brokers::{Postgres, or_skip};
