@@ -116,10 +116,10 @@ async fn before_the_publish(services: &mut Services, observer: &Observer) {
 
 /// Publish, then confirm: the broker has the event, and its answer does not come.
 async fn before_the_confirm(services: &mut Services, observer: &Observer) {
-    // Else what is stalled is the opening of its publisher.
-    services.orders_tables.until_passed(&services.orders_api.name()).await;
     let route = services.orders_api.route();
     let published = loop {
+        // What is stalled is not the opening of its publisher, nor what was held up before.
+        services.orders_tables.until_passed(&services.orders_api.name()).await;
         let answered = stall(route, Direction::ToClient);
         // What was recorded by now may be confirmed already.
         let before = services.orders_tables.recorded().await;
