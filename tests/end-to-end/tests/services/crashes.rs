@@ -39,7 +39,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// How many crashes at each point: `END_TO_END_CRASHES`.
 fn crashes(broker: &Broker) -> usize {
-    times("END_TO_END_CRASHES", usize::from(broker.kind() == Kind::Redis))
+    times("END_TO_END_CRASHES", usize::from(broker.kind() == Kind::RabbitMq))
 }
 
 pub(crate) async fn nothing_is_lost_or_done_twice(postgres: &Postgres, broker: &Broker) {
