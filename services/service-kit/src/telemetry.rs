@@ -1,5 +1,6 @@
 //! Logs, traces and metrics of a process: installed once, by its `main`.
 
+mod lines;
 #[cfg(feature = "otlp")]
 mod traces;
 
@@ -12,6 +13,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
+use self::lines::Wanted;
 use crate::BoxFuture;
 use crate::process::StartError;
 use crate::settings::{Environment, Setting, SettingError};
@@ -94,7 +96,7 @@ pub fn start(environment: &Environment, name: &'static str) -> Result<Telemetry,
         LogFormat::Text => tracing_subscriber::fmt::layer().with_ansi(std::io::stdout().is_terminal()).boxed(),
         LogFormat::Json => tracing_subscriber::fmt::layer().json().boxed(),
     };
-    let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter));
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(Wanted(filter)));
     #[cfg(feature = "otlp")]
     {
         let traces = traces::Exporting::start(environment, name)?;

@@ -32,7 +32,7 @@ impl Fleet {
                 ("DATABASE_URL", database.url().to_owned()),
                 ("CREATE_DATABASE", "true".to_owned()),
                 ("MESSAGING_URL", broker.to_owned()),
-                ("RUST_LOG", "info".to_owned()),
+                ("RUST_LOG", "warn,service_kit=info".to_owned()),
             ]
         };
         let sending = [("SMTP_URL", mail.url()), ("MAIL_FROM", "Shop <shop@example.com>".to_owned())];
