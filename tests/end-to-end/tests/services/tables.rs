@@ -80,6 +80,12 @@ impl Tables {
         eventually("a program that passes a gate", async || (self.passed(program).await > before).then_some(())).await;
     }
 
+    /// Waits until all that is recorded now is with the broker.
+    pub(crate) async fn until_caught_up(&self) {
+        let before = self.recorded().await;
+        eventually("a relay that catches up", async || self.recorded().await.is_disjoint(&before).then_some(())).await;
+    }
+
     /// Closes the gate for this program.
     pub(crate) async fn close_gate(&self, program: String) -> ClosedGate<'_> {
         let mut holder = PgConnection::connect(&self.url).await.unwrap();
