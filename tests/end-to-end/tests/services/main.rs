@@ -7,7 +7,7 @@
 //! - `flow`: the guide's flow; `orders api` and the consumers are killed with -9 in turn (`END_TO_END_KILLS`, 2), the broker
 //!   goes away (`END_TO_END_OUTAGE_SECONDS`, 10), and an operator finds and replays a dead letter.
 //! - `crashes`: `kill -9` at each of the five places where a crash could lose an event or take effect twice
-//!   (`END_TO_END_CRASHES`, 1 at each, on Redis). Locks in the database and proxies before the broker hold a program at the place.
+//!   (`END_TO_END_CRASHES`, 1 at each, on Redis and RabbitMQ). Locks in the database and proxies before the broker hold a program at the place.
 //! - `freezes`: consumers stand still for longer than their session (`END_TO_END_FREEZES`, 1 on Kafka).
 //! - `relays`: two processes relay one outbox, and one stands still for longer than its lease (`END_TO_END_RELAY_FREEZES`,
 //!   1 on RabbitMQ).
