@@ -35,6 +35,14 @@ impl Admin for MemoryAdmin {
         if spec.partitions == 0 {
             return Err(config(format!("topic {topic:?} needs at least 1 partition")));
         }
+        // What is not kept that long must not be taken for it.
+        if spec.retention.is_some() || spec.retention_bytes.is_some() {
+            let why = format!(
+                "topic {topic:?}: the backend `memory` cannot keep messages by `retention` or `retention_bytes`; `retain` \
+                 of its address says how many it keeps"
+            );
+            return Err(Error::new(ErrorKind::Unsupported, why));
+        }
         let name = Name::new(topic);
         let there = self.0.with(|state, _| {
             let index = state.find_topic(topic).unwrap_or_else(|| state.add_topic(&name, spec.partitions));

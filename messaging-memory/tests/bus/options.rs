@@ -1,6 +1,6 @@
 //! The bus by its address and its builder, and what is refused.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use messaging::{
     Backend, Broker, Capabilities, Capability, ErrorKind, Fence, MessagingConfig, Router, TopicInfo, TopicSpec,
@@ -119,6 +119,21 @@ async fn topics_are_made_as_they_are_wanted_and_a_contradiction_names_both_count
     spec.partitions = 0;
     assert!(admin.ensure_topic("more", &spec).await.is_err());
     assert!(admin.ensure_topic("not a name", &TopicSpec::default()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_retention_that_would_not_be_kept_is_refused() {
+    let bus = MemoryBroker::new();
+    let admin = bus.messaging().admin();
+    let (mut by_age, mut by_bytes) = (TopicSpec::default(), TopicSpec::default());
+    by_age.retention = Some(Duration::from_secs(60));
+    by_bytes.retention_bytes = Some(1_000_000);
+    for spec in [by_age, by_bytes] {
+        let error = admin.ensure_topic("invoices", &spec).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("invoices") && error.to_string().contains("retention"), "{error}");
+        assert_eq!(admin.describe("invoices").await.unwrap(), None);
+    }
 }
 
 #[tokio::test]
