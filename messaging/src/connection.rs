@@ -12,10 +12,11 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::{
+    address::Address,
     broker::{Admin, Broker, PublisherOptions},
     capability::Capabilities,
     codec::Codecs,
-    config::{Address, MessagingConfig},
+    config::MessagingConfig,
     error::{Error, ErrorKind},
     event::{Event, EventData},
     executor::{self, GroupSetup, Running},

@@ -10,6 +10,7 @@
 // The macros name this crate by its path, also in its own tests and examples.
 extern crate self as messaging;
 
+mod address;
 pub mod assignment;
 mod broker;
 mod capability;
@@ -43,10 +44,11 @@ pub mod telemetry;
 mod time;
 mod trace;
 
+pub use address::{Address, Options};
 pub use broker::{Admin, Broker, GroupProgress, PublisherOptions, TopicInfo, TopicSpec};
 pub use capability::{Capabilities, Capability};
 pub use codec::{Codec, Codecs, JSON};
-pub use config::{Address, MESSAGING_BROKER, MESSAGING_URL, MessagingConfig, Options};
+pub use config::{MESSAGING_BROKER, MESSAGING_URL, MessagingConfig};
 pub use connection::{Backend, Messaging, MessagingOptions, configure_messaging};
 pub use consumer::{Consumer, DeadLetterSink, Intake, PartitionHandle, Settlement};
 pub use dead_letter::{
