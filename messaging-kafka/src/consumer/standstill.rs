@@ -89,8 +89,17 @@ impl Pump {
             return;
         }
         self.switch(&list_of(&still), false);
-        if let Err(error) = self.consumer.seek_partitions(again, QUESTION) {
-            tracing::debug!(%error, "the client was not told to read on");
+        // What was not done now is asked again.
+        match self.consumer.seek_partitions(again, QUESTION) {
+            Ok(results) => {
+                for place in results.elements() {
+                    if let Err(error) = place.error() {
+                        let (topic, partition) = (place.topic(), place.partition());
+                        tracing::debug!(topic, partition, %error, "the client does not read on in a partition");
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the client was not told to read on"),
         }
     }
 }
