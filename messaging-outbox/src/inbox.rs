@@ -23,7 +23,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    fn of(delivery: &Delivery, group: &Name, broker: &dyn Broker) -> Result<Self, HandlerError> {
+    pub(crate) fn of(delivery: &Delivery, group: &Name, broker: &dyn Broker) -> Result<Self, HandlerError> {
         let (message, partition, position) = (&delivery.message, delivery.partition, delivery.position);
         let (topic, letter) = (&message.topic, replayed_letter(message));
         let told = || {
@@ -52,7 +52,16 @@ impl Identity {
         Ok(Self { group: group.clone(), source, id, replay: letter.is_some() })
     }
 
-    fn arguments(&self) -> Vec<database::Argument> {
+    /// What it is known by within its group.
+    pub(crate) fn place(&self) -> (&str, &str) {
+        (&self.source, &self.id)
+    }
+
+    pub(crate) fn is_replay(&self) -> bool {
+        self.replay
+    }
+
+    pub(crate) fn arguments(&self) -> Vec<database::Argument> {
         vec![self.group.as_str().into(), self.source.as_str().into(), self.id.as_str().into()]
     }
 }
@@ -84,7 +93,8 @@ where
     }
 }
 
-async fn begin(outbox: Outbox, identity: Identity) -> Result<Begun<Tx>, HandlerError> {
+/// Records a delivery in a transaction. Answers whether it was to be recorded: what was handled before is not.
+pub(crate) async fn record(tx: &mut Tx, identity: &Identity) -> Result<bool, sqlx::Error> {
     // A replay takes over the record of its dead letter; nothing takes over that of a handled one.
     static RECORD: Sql = Sql::new(
         "INSERT INTO messaging_inbox AS i (consumer_group, source, event_id, outcome, recorded_at) \
@@ -93,12 +103,16 @@ async fn begin(outbox: Outbox, identity: Identity) -> Result<Begun<Tx>, HandlerE
          DO UPDATE SET outcome = 0, recorded_at = excluded.recorded_at WHERE i.outcome = 1 AND $4 = 1 \
          RETURNING outcome",
     );
-    let mut tx = outbox.begin().await.map_err(HandlerError::infrastructure)?;
     let mut arguments = identity.arguments();
     arguments.push(i64::from(identity.replay).into());
+    Ok(!tx.connection().run(&RECORD, arguments).await?.is_empty())
+}
+
+async fn begin(outbox: Outbox, identity: Identity) -> Result<Begun<Tx>, HandlerError> {
+    let mut tx = outbox.begin().await.map_err(HandlerError::infrastructure)?;
     let deadline = outbox.inner.settings.begin_deadline;
-    let recorded = match tokio::time::timeout(deadline, tx.connection().run(&RECORD, arguments)).await {
-        Ok(Ok(records)) => !records.is_empty(),
+    let recorded = match tokio::time::timeout(deadline, record(&mut tx, &identity)).await {
+        Ok(Ok(recorded)) => recorded,
         Ok(Err(error)) => return Err(infrastructure(database::failed("recording the delivery", error))),
         Err(_) => return Err(infrastructure(database::timed_out(deadline))),
     };
@@ -111,9 +125,11 @@ async fn begin(outbox: Outbox, identity: Identity) -> Result<Begun<Tx>, HandlerE
     Ok(Begun::Duplicate)
 }
 
+/// Marks the record of a delivery as that of a dead letter.
+pub(crate) static DEAD_LETTERED: Sql =
+    Sql::new("UPDATE messaging_inbox SET outcome = 1 WHERE consumer_group = $1 AND source = $2 AND event_id = $3");
+
 async fn finish(mut tx: Tx, ending: Ending) -> Finished {
-    static DEAD_LETTERED: Sql =
-        Sql::new("UPDATE messaging_inbox SET outcome = 1 WHERE consumer_group = $1 AND source = $2 AND event_id = $3");
     match ending {
         Ending::Handled => {}
         Ending::Failed => {
@@ -142,6 +158,6 @@ async fn finish(mut tx: Tx, ending: Ending) -> Finished {
     }
 }
 
-fn infrastructure(error: Error) -> HandlerError {
+pub(crate) fn infrastructure(error: Error) -> HandlerError {
     HandlerError::infrastructure(error)
 }

@@ -80,6 +80,7 @@
 #[cfg(not(any(feature = "postgres", feature = "sqlite")))]
 compile_error!("messaging-outbox needs one of its features `postgres` and `sqlite`");
 
+mod batch;
 mod database;
 mod dead;
 mod inbox;
@@ -88,6 +89,7 @@ mod outbox;
 mod pending;
 mod relay;
 mod row;
+mod savepoint;
 mod settings;
 pub mod telemetry;
 mod tx;
@@ -96,5 +98,6 @@ pub use database::{Connection, Pool};
 pub use dead::DeadRow;
 pub use outbox::Outbox;
 pub use relay::Relay;
+pub use savepoint::Savepoint;
 pub use settings::{OnDead, OutboxSettings, RelaySettings};
 pub use tx::Tx;

@@ -10,6 +10,7 @@ use crate::{
     inbox::Identity,
     outbox::Outbox,
     row::Due,
+    savepoint::Savepoints,
 };
 
 /// A transaction: your own statements, and the events that are published if it commits.
@@ -27,6 +28,15 @@ pub struct Tx {
     bytes: usize,
     /// What it handles, in a handler.
     pub(crate) identity: Option<Identity>,
+    /// What it handles, in a batch handler.
+    pub(crate) members: Vec<Identity>,
+    pub(crate) savepoints: Savepoints,
+}
+
+/// A point among the recorded events.
+pub(crate) struct Mark {
+    recorded: usize,
+    bytes: usize,
 }
 
 /// More than this is more than one transaction should hold in memory.
@@ -34,7 +44,15 @@ const MAX_BYTES: usize = 64 << 20;
 
 impl Tx {
     pub(crate) fn new(outbox: Outbox, transaction: Transaction) -> Self {
-        Self { transaction, outbox, recorded: Vec::new(), bytes: 0, identity: None }
+        Self {
+            transaction,
+            outbox,
+            recorded: Vec::new(),
+            bytes: 0,
+            identity: None,
+            members: Vec::new(),
+            savepoints: Savepoints::default(),
+        }
     }
 
     /// The connection, for statements of your own.
@@ -159,7 +177,12 @@ impl Tx {
     }
 
     pub(crate) async fn end(self) -> Result<(), Ended> {
-        let Self { transaction, outbox, recorded, .. } = self;
+        let Self { transaction, outbox, recorded, savepoints, .. } = self;
+        if savepoints.any_open() {
+            let _ = outbox.inner.database.roll_back(transaction).await;
+            let what = "a savepoint of the transaction was dropped before its end";
+            return Err(Ended::RolledBack(Error::new(ErrorKind::Rejected, what)));
+        }
         let ended = outbox.inner.database.commit(transaction, &recorded).await;
         if !matches!(ended, Err(Ended::RolledBack(_))) {
             outbox.recorded(recorded.len());
@@ -174,6 +197,17 @@ impl Tx {
     /// If the database did not answer; it rolls back all the same.
     pub async fn rollback(self) -> Result<(), Error> {
         self.outbox.inner.database.roll_back(self.transaction).await
+    }
+
+    /// What is recorded so far.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { recorded: self.recorded.len(), bytes: self.bytes }
+    }
+
+    /// Forgets what was recorded since.
+    pub(crate) fn forget_since(&mut self, mark: Mark) {
+        self.recorded.truncate(mark.recorded);
+        self.bytes = mark.bytes;
     }
 
     /// Forgets the recorded events.

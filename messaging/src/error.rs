@@ -141,6 +141,11 @@ impl HandlerError {
         Self::transient(format!("handler panicked: {text}"))
     }
 
+    /// The same failure of another message; of its source the text.
+    pub(crate) fn repeated(&self) -> Self {
+        Self::new(self.0.kind, self.text().into())
+    }
+
     /// How the failure is to be treated.
     #[must_use]
     pub fn kind(&self) -> FailureKind {

@@ -68,8 +68,9 @@ pub use pending::{NotSettled, PendingWork};
 pub use policy::{FailurePolicy, OnDeadLetter, OnUnhandled};
 pub use publisher::{Batch, Outcome, Publisher, Receipt, Settling};
 pub use router::{
-    Attempt, Begun, Cancellation, Ending, Finished, FromDelivery, FromRef, Handler, HandlerFuture, HandlerService,
-    IntoOutcome, IntoRouter, Json, Plain, Resource, ResourceContext, Route, Router, Scope, Shared, State, WithResource,
+    Admission, Attempt, BatchHandler, BatchOptions, BatchResource, Begun, Cancellation, Ending, Finished, FromDelivery,
+    FromRef, FromScope, Handler, HandlerFuture, HandlerService, IntoBatchOutcome, IntoOutcome, IntoRouter, Json, Plain,
+    Resource, ResourceContext, Route, Router, Scope, Shared, State, WithResource,
 };
 pub use settler::{Settler, Unsettled};
 pub use sink::{EventSink, HasMessaging};

@@ -1,6 +1,7 @@
 //! What a program sees of the library on the in-process bus, in virtual time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod batches;
 mod failing;
 mod given;
 mod groups;

@@ -3,6 +3,7 @@
 //! A few worker tasks share the engine behind one mutex. Each owns some slots; a round takes what may start, polls it,
 //! and brings back what has ended. Read on in `worker`.
 
+mod batching;
 mod burial;
 mod burying;
 mod failure;
@@ -19,6 +20,7 @@ mod visiting;
 mod wakeups;
 mod worker;
 
+pub(crate) use batching::{BatchSlots, RunBatch};
 pub(crate) use failure::Trouble;
 pub use running::Health;
 pub use running::Running;

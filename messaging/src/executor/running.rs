@@ -46,6 +46,11 @@ pub(crate) fn start(plan: GroupPlan, setup: GroupSetup) -> Group {
     let GroupPlan { subscription, options, routes, topics } = plan;
     let group = subscription.group.clone();
     let stopping = CancellationToken::new();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = tokio::runtime::Handle::current().metrics().num_workers();
+    // A batch is gathered in the slots of one worker: each is to have room for the largest.
+    let largest = routes.iter().filter_map(|(route, _)| route.batch).map(|batch| batch.max).max().unwrap_or(1);
+    let workers = cores.min(threads).min(options.concurrency / largest.max(1)).clamp(1, MAX_WORKERS);
     let mut prototypes: Vec<Box<dyn Slots>> = Vec::with_capacity(routes.len());
     let infos = routes.into_iter().map(|(route, policy)| {
         let label = route.matches.label().clone();
@@ -56,14 +61,12 @@ pub(crate) fn start(plan: GroupPlan, setup: GroupSetup) -> Group {
             timeout: policy.timeout,
             stopping: stopping.clone(),
             meter: meter.clone(),
+            slots: (options.concurrency / workers).max(1),
         });
         prototypes.push(built.slots);
         RouteInfo { label, policy, keeps_timeout: built.keeps_timeout, record_dead: built.record_dead, meter }
     });
     let infos: Vec<RouteInfo> = infos.collect();
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = tokio::runtime::Handle::current().metrics().num_workers();
-    let workers = cores.min(threads).min(options.concurrency).clamp(1, MAX_WORKERS);
     let limits =
         Limits { in_flight: options.max_in_flight, bytes: options.max_in_flight_bytes, span: options.max_span };
     let sink = setup.consumer.dead_letters();

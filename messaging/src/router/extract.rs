@@ -190,6 +190,10 @@ impl<S> FromDelivery<S> for Attempt {
 pub struct Cancellation(CancellationToken);
 
 impl Cancellation {
+    pub(super) fn of<S>(scope: &Scope<S>) -> Self {
+        Self(scope.stopping.clone())
+    }
+
     /// Waits until the group stops. Cancel-safe.
     pub async fn cancelled(&self) {
         self.0.cancelled().await;
@@ -204,7 +208,7 @@ impl Cancellation {
 
 impl<S> FromDelivery<S> for Cancellation {
     fn from_delivery(_: &Delivery, scope: &Scope<S>) -> Result<Self, HandlerError> {
-        Ok(Self(scope.stopping.clone()))
+        Ok(Self::of(scope))
     }
 }
 

@@ -250,7 +250,7 @@ async fn finish<R: Resource<S>, S>(resource: R, outcome: Result<(), HandlerError
     }
 }
 
-async fn record_dead<R: Resource<S>, S: Send + Sync + 'static>(
+pub(super) async fn record_dead<R: Resource<S>, S: Send + Sync + 'static>(
     scope: Arc<Scope<S>>,
     delivery: Delivery,
 ) -> Result<(), HandlerError> {

@@ -1,5 +1,6 @@
 //! [`Router`]: a group, its topics and its handlers, as `axum` has it for paths.
 
+mod batch;
 pub mod checked;
 mod extract;
 mod handler;
@@ -8,10 +9,11 @@ mod resource;
 mod route;
 mod service;
 
+pub use batch::{BatchHandler, BatchOptions, FromScope, IntoBatchOutcome};
 pub use extract::{Attempt, Cancellation, FromDelivery, FromRef, Json, Scope, Shared, State};
 pub use handler::{Handler, IntoOutcome, Plain, WithResource};
 pub(crate) use plan::{GroupPlan, TopicRoutes};
-pub use resource::{Begun, Ending, Finished, Resource, ResourceContext};
+pub use resource::{Admission, BatchResource, Begun, Ending, Finished, Resource, ResourceContext};
 pub use route::Route;
 pub(crate) use route::{Matches, Seed};
 pub use service::{HandlerFuture, HandlerService};
@@ -60,6 +62,8 @@ pub(crate) struct GroupOptions {
     pub(crate) policy: FailurePolicy,
     pub(crate) on_unhandled: OnUnhandled,
     pub(crate) concurrency: usize,
+    /// It was asked for; otherwise the size of batches may raise it.
+    pub(crate) concurrency_given: bool,
     pub(crate) max_in_flight: usize,
     pub(crate) max_in_flight_bytes: usize,
     pub(crate) max_span: usize,
@@ -71,6 +75,7 @@ impl Default for GroupOptions {
             policy: FailurePolicy::default(),
             on_unhandled: OnUnhandled::Skip,
             concurrency: 16,
+            concurrency_given: false,
             max_in_flight: 4_096,
             max_in_flight_bytes: 64 * 1024 * 1024,
             max_span: 100_000,
@@ -102,6 +107,36 @@ impl<S: Send + Sync + 'static> Router<S> {
         self.route(Route::event(name, handler))
     }
 
+    /// Handles the events of this name in batches, on every topic of the router: at most 100 messages, of those that may
+    /// start now. Options are taken by [`Route::batch`].
+    ///
+    /// A batch holds at most one message of a key, the next one that may be handled; later ones wait until the batch has
+    /// ended. Each message has its own outcome: one that fails is tried again or dead-lettered alone.
+    ///
+    /// ```
+    /// use messaging::{Event, EventData, HandlerError, Router};
+    /// # #[derive(EventData, serde::Serialize, serde::Deserialize)]
+    /// # #[event(name = "orders.created", topic = "order-events", key = order_id)]
+    /// # struct OrderCreated { order_id: i64 }
+    ///
+    /// async fn index(batch: Vec<Event<OrderCreated>>) -> Vec<Result<(), HandlerError>> {
+    ///     let index = |event: Event<OrderCreated>| match event.data.order_id {
+    ///         0 => Err(HandlerError::permanent("no such order")),
+    ///         _ => Ok(()),
+    ///     };
+    ///     batch.into_iter().map(index).collect()
+    /// }
+    ///
+    /// let router: Router = Router::new("search").topic("order-events").on_batch("orders.created", index);
+    /// # drop(router);
+    /// ```
+    pub fn on_batch<H, M>(self, name: impl Into<Name>, handler: H) -> Self
+    where
+        H: BatchHandler<M, S>,
+    {
+        self.route(Route::batch(name, BatchOptions::default(), handler))
+    }
+
     /// Handles every delivery of a topic that no event handler matches, and subscribes to the topic.
     pub fn on_message<H, M>(self, topic: impl Into<Name>, handler: H) -> Self
     where
@@ -116,11 +151,17 @@ impl<S: Send + Sync + 'static> Router<S> {
             let topic = topic.clone();
             self = self.topic(topic);
         }
+        if let Some(batch) = &route.batch
+            && !self.options.concurrency_given
+        {
+            self.options.concurrency = self.options.concurrency.max(batch.max);
+        }
         self.routes.push(route);
         self
     }
 
-    /// Puts a `tower` layer around every handler added so far, outside of their own layers.
+    /// Puts a `tower` layer around every handler added so far, outside of their own layers. Batch handlers take none: the
+    /// group is refused at its start.
     pub fn layer<L>(mut self, layer: L) -> Self
     where
         L: Layer<HandlerService> + Clone + Send + Sync + 'static,
@@ -143,9 +184,12 @@ impl<S: Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// How many deliveries are handled at once by this instance; 16 by default. Deliveries of one key never are.
+    /// How many deliveries are handled at once by this instance; 16 by default, or as many as its largest batch may hold.
+    /// Deliveries of one key never are. Each message of a batch counts: for several batches at once, it takes as many times
+    /// the size of one.
     pub fn concurrency(mut self, handlers: usize) -> Self {
         self.options.concurrency = handlers;
+        self.options.concurrency_given = true;
         self
     }
 

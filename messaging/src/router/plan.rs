@@ -98,6 +98,7 @@ impl GroupPlan {
         for route in router.routes {
             let index = self.routes.len();
             let policy = route.policy.clone().unwrap_or_else(|| router.options.policy.clone());
+            check_batch(&route, &group)?;
             policy.validate(&format!("handler {:?} of group {group:?}", route.matches.label()))?;
             match &route.matches {
                 Matches::Event { name } => {
@@ -152,6 +153,17 @@ fn check_router(router: &Router, subscription: &Subscription) -> Result<(), Erro
         return Ok(());
     };
     Err(Error::new(ErrorKind::Config, format!("group {:?} {fault}", group.as_str())))
+}
+
+fn check_batch(route: &Route, group: &Name) -> Result<(), Error> {
+    let Some(batch) = &route.batch else { return Ok(()) };
+    let fault = match route.refused {
+        Some(what) => format!("cannot have {what}: that is for handlers of one delivery"),
+        None if batch.max == 0 => "may hold no message (max is 0)".to_owned(),
+        None => return Ok(()),
+    };
+    let (handler, group) = (route.matches.label().as_str(), group.as_str());
+    Err(Error::new(ErrorKind::Config, format!("batch handler {handler:?} of group {group:?} {fault}")))
 }
 
 /// `a` of group `b.c` and `a.b` of group `c` would share their dead letters: refused.

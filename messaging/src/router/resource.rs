@@ -36,6 +36,36 @@ pub trait Resource<S>: Sized + Send + 'static {
     }
 }
 
+/// A resource that several deliveries can share: one begin and one end for a batch.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be borrowed by a batch handler",
+    note = "the last argument of a batch handler may be `&mut R` where `R: BatchResource<S>`, such as the outbox's `Tx`; `S` is the router's state"
+)]
+pub trait BatchResource<S>: Resource<S> {
+    /// Begins for these deliveries, of which it may leave some out: an admission for each, in their order.
+    ///
+    /// # Errors
+    /// What keeps it from beginning at all.
+    fn begin_batch(
+        contexts: &[ResourceContext<'_, S>],
+    ) -> impl Future<Output = Result<(Self, Vec<Admission>), HandlerError>> + Send;
+
+    /// Keeps the effects of those that were handled, by their order among the admitted ones, and of no other. At least
+    /// one was; if none was, [`finish`](Resource::finish) is asked instead.
+    fn finish_batch(self, handled: &[bool]) -> impl Future<Output = Finished> + Send;
+}
+
+/// What [`BatchResource::begin_batch`] answers for one delivery.
+#[derive(Debug)]
+pub enum Admission {
+    /// It is part of the batch that the handler gets.
+    Run,
+    /// Its effects are there: it is settled without the handler, and counted.
+    Duplicate,
+    /// It fails alone, for this reason.
+    Refused(HandlerError),
+}
+
 /// What a resource begins for.
 #[derive(Debug)]
 #[non_exhaustive]

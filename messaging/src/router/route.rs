@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};
 
-use super::{Handler, HandlerService, Scope};
+use super::{BatchHandler, BatchOptions, Handler, HandlerService, Scope};
 use crate::{
     BoxFuture,
     capability::Capability,
     codec::Codecs,
     delivery::Delivery,
     error::HandlerError,
-    executor::{Slots, SpawnedSlots, TypedSlots},
+    executor::{BatchSlots, RunBatch, Slots, SpawnedSlots, TypedSlots},
     name::Name,
     policy::FailurePolicy,
     telemetry::RouteMeter,
@@ -24,6 +24,10 @@ pub struct Route<S = ()> {
     pub(crate) matches: Matches,
     pub(crate) requires: Vec<Capability>,
     pub(crate) policy: Option<FailurePolicy>,
+    /// If its handler takes batches.
+    pub(crate) batch: Option<BatchOptions>,
+    /// An option that batch handlers do not have.
+    pub(crate) refused: Option<&'static str>,
     spawned: bool,
     build: Box<dyn FnOnce(Seed, Arc<S>) -> Parts + Send + Sync>,
 }
@@ -54,6 +58,8 @@ pub(crate) struct Seed {
     pub(crate) codecs: Codecs,
     pub(crate) timeout: Duration,
     pub(crate) stopping: CancellationToken,
+    /// How many slots every worker has at least.
+    pub(crate) slots: usize,
     pub(crate) meter: RouteMeter,
 }
 
@@ -70,7 +76,8 @@ struct Parts {
 /// Either kept typed, or already erased for a layer.
 struct Built {
     slots: Box<dyn Slots>,
-    service: Box<dyn Fn() -> HandlerService + Send>,
+    /// For layers and tasks of its own; a batch handler has neither.
+    service: Option<Box<dyn Fn() -> HandlerService + Send>>,
 }
 
 impl Built {
@@ -82,7 +89,7 @@ impl Built {
         let for_layers = service.clone();
         Self {
             slots: Box::new(TypedSlots::new(service)),
-            service: Box::new(move || HandlerService::new(for_layers.clone())),
+            service: Some(Box::new(move || HandlerService::new(for_layers.clone()))),
         }
     }
 }
@@ -116,13 +123,43 @@ impl<S: Send + Sync + 'static> Route<S> {
         H: Handler<M, S>,
     {
         let build = move |seed: Seed, state: Arc<S>| {
-            let Seed { group, codecs, timeout, stopping, meter } = seed;
+            let Seed { group, codecs, timeout, stopping, meter, .. } = seed;
             let scope = Arc::new(Scope { state, group, codecs, timeout, stopping, meter });
             let service = Built::new(handler.into_service(scope.clone()));
             let record_dead: RecordDead = Arc::new(move |delivery| H::record_dead(scope.clone(), delivery));
             Parts { service, keeps_timeout: H::keeps_timeout(), record_dead }
         };
-        Self { matches, requires: H::requires(), policy: None, spawned: false, build: Box::new(build) }
+        Self::built_by(matches, H::requires(), None, build)
+    }
+
+    /// The events of this name in batches, on every topic of the router; see [`Router::on_batch`](super::Router::on_batch).
+    ///
+    /// Layers and [`spawned`](Self::spawned) are not for batch handlers: the group is refused at its start.
+    pub fn batch<H, M>(name: impl Into<Name>, options: BatchOptions, handler: H) -> Self
+    where
+        H: BatchHandler<M, S>,
+    {
+        let build = move |seed: Seed, state: Arc<S>| {
+            let Seed { group, codecs, timeout, stopping, meter, slots } = seed;
+            let options = options.max(options.max.min(slots));
+            let scope = Arc::new(Scope { state, group, codecs, timeout, stopping: stopping.clone(), meter });
+            let running = scope.clone();
+            let run: RunBatch = Arc::new(move |deliveries| handler.run(deliveries, running.clone()));
+            let service = Built { slots: Box::new(BatchSlots::new(run, options, stopping)), service: None };
+            let record_dead: RecordDead = Arc::new(move |delivery| H::record_dead(scope.clone(), delivery));
+            // The time to gather a batch is none of its handler's.
+            Parts { service, keeps_timeout: true, record_dead }
+        };
+        Self::built_by(Matches::Event { name: name.into() }, H::requires(), Some(options), build)
+    }
+
+    fn built_by(
+        matches: Matches,
+        requires: Vec<Capability>,
+        batch: Option<BatchOptions>,
+        build: impl FnOnce(Seed, Arc<S>) -> Parts + Send + Sync + 'static,
+    ) -> Self {
+        Self { matches, requires, policy: None, batch, refused: None, spawned: false, build: Box::new(build) }
     }
 
     /// Puts a `tower` layer around the handler, outside of those it has.
@@ -132,6 +169,9 @@ impl<S: Send + Sync + 'static> Route<S> {
         L::Service: Service<Delivery, Response = (), Error = HandlerError> + Clone + Send + 'static,
         <L::Service as Service<Delivery>>::Future: Send + 'static,
     {
+        if self.batch.is_some() {
+            return Self { refused: Some("a layer"), ..self };
+        }
         self.map_service(move |service| Built::new(layer.layer(service())))
     }
 
@@ -139,6 +179,9 @@ impl<S: Send + Sync + 'static> Route<S> {
     /// and would hold up the others of its worker. Costs a task per message. A run that is cut short (timeout, lost
     /// partition) is aborted; while it blocks its thread it cannot be, and holds its slot and lane until it returns.
     pub fn spawned(mut self) -> Self {
+        if self.batch.is_some() {
+            self.refused = Some("a task of its own");
+        }
         self.spawned = true;
         self
     }
@@ -155,6 +198,8 @@ impl<S: Send + Sync + 'static> Route<S> {
             matches: self.matches,
             requires: self.requires,
             policy: self.policy,
+            batch: self.batch,
+            refused: self.refused,
             spawned: self.spawned,
             build: Box::new(move |seed, _| build(seed, state)),
         }
@@ -167,7 +212,11 @@ impl<S: Send + Sync + 'static> Route<S> {
         let build = self.build;
         let mapped = move |seed: Seed, state: Arc<S>| {
             let parts = build(seed, state);
-            Parts { service: map(parts.service.service), ..parts }
+            let service = match parts.service.service {
+                Some(service) => map(service),
+                None => parts.service,
+            };
+            Parts { service, ..parts }
         };
         Self { build: Box::new(mapped), ..self }
     }
@@ -176,7 +225,10 @@ impl<S: Send + Sync + 'static> Route<S> {
 impl Route {
     pub(crate) fn build(self, seed: Seed) -> BuiltRoute {
         let Parts { service, keeps_timeout, record_dead } = (self.build)(seed, Arc::new(()));
-        let slots = if self.spawned { Box::new(SpawnedSlots::new((service.service)())) } else { service.slots };
+        let slots = match service.service {
+            Some(service) if self.spawned => Box::new(SpawnedSlots::new(service())),
+            _ => service.slots,
+        };
         BuiltRoute { slots, keeps_timeout, record_dead }
     }
 }
