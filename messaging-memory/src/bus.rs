@@ -49,6 +49,13 @@ pub(crate) struct State {
     sequence: u64,
 }
 
+/// Where a message was stored, and the message that went for it.
+pub(crate) struct Appended {
+    pub(crate) partition: u32,
+    pub(crate) position: u64,
+    pub(crate) retired: Option<Arc<Message>>,
+}
+
 impl Bus {
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
         let state = State {
@@ -118,18 +125,20 @@ impl State {
         index
     }
 
-    /// Stores a message and makes it known to the groups; answers its partition and position.
-    #[inline]
-    pub(crate) fn append(&mut self, topic: u32, message: Arc<Message>, effects: &mut Effects) -> (u32, u64) {
+    /// Stores a message and makes it known to the groups.
+    #[inline(always)]
+    pub(crate) fn append(&mut self, topic: u32, message: Arc<Message>, effects: &mut Effects) -> Appended {
         let Self { topics, cursors, members, sequence, pending, trim_at, .. } = self;
         let owner = &mut topics[topic as usize];
         let number = owner.choose(message.key.as_deref());
         let partition = &mut owner.partitions[number as usize];
         *sequence += 1;
         let position = partition.log.push(*sequence, foreign::as_read(message));
+        let mut settled = position + 1;
         for id in &partition.cursors {
             let cursor = &mut cursors[*id as usize];
             *pending += 1;
+            settled = settled.min(cursor.progress.floor());
             if std::mem::take(&mut cursor.listening)
                 && let Some(owner) = cursor.owner
                 && let Some(member) = &mut members[owner as usize]
@@ -138,10 +147,16 @@ impl State {
                 effects.wake(member.waker.take());
             }
         }
+        let mut retired = None;
         if partition.log.len() > *trim_at {
-            self.trim(topic, number, effects);
+            // Usually one goes for one that comes.
+            if partition.log.len() == *trim_at + 1 && settled > partition.log.base() {
+                retired = partition.log.pop_front();
+            } else {
+                self.trim(topic, number, effects);
+            }
         }
-        (number, position)
+        Appended { partition: number, position, retired }
     }
 
     /// The group of this name, made if it is missing.

@@ -31,12 +31,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// At which length a log is looked at. With a long tail a few messages later than it must, so that most publishes
-    /// forget nothing; not many, because an allocator keeps only a few freed blocks at hand.
+    /// The length beyond which a log is trimmed.
     #[inline]
     pub(crate) fn trim_at(&self) -> usize {
-        let slack = if self.retain < 1_024 { 0 } else { 5 };
-        (self.retain + slack).min(self.max_messages.unwrap_or(usize::MAX))
+        self.retain.min(self.max_messages.unwrap_or(usize::MAX))
     }
 
     pub(crate) fn capabilities(&self) -> Capabilities {

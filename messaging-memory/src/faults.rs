@@ -5,7 +5,14 @@ use std::{collections::VecDeque, time::Duration};
 use hashbrown::HashSet;
 use messaging::{Batch, Error, ErrorKind, Name, Outcome, Receipt};
 
-use crate::{MemoryBroker, bus::State, effects::Effects, inspect::ConsumerId, members::Member, publisher::receipt};
+use crate::{
+    MemoryBroker,
+    bus::{Appended, State},
+    effects::Effects,
+    inspect::ConsumerId,
+    members::Member,
+    publisher::receipt,
+};
 
 /// What happens to a publish, or to the writing of a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +85,7 @@ impl State {
                 continue;
             }
             let topic = self.topic(&message.topic);
-            let (partition, position) = self.append(topic, message.clone(), effects);
+            let Appended { partition, position, .. } = self.append(topic, message.clone(), effects);
             let receipt = receipt(partition, position);
             match fault {
                 Some(Fault::Delay(delay)) => {

@@ -13,7 +13,7 @@ use messaging::{Batch, Error, ErrorKind, Message, Outcome, Position, Publisher, 
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    bus::{Bus, State},
+    bus::{Appended, Bus, State},
     effects::Effects,
 };
 
@@ -99,19 +99,21 @@ impl Publisher for MemoryPublisher {
     }
 
     #[inline]
-    fn send_now(&self, message: Arc<Message>) -> Result<Receipt, Arc<Message>> {
+    fn send_now(&self, message: &mut Arc<Message>) -> Option<Receipt> {
         // What is out by `send` may be delayed: nothing overtakes it.
         if self.closed.load(Ordering::Relaxed) || self.out.count.load(Ordering::Relaxed) > 0 {
-            return Err(message);
+            return None;
         }
-        let Some(bus) = self.bus.upgrade() else { return Err(message) };
-        bus.with(|state, effects| {
+        self.bus.upgrade()?.with(|state, effects| {
             if state.faults.on_publish() {
-                return Err(message);
+                return None;
             }
             let topic = state.topic(&message.topic);
-            let (partition, position) = state.append(topic, message, effects);
-            Ok(receipt(partition, position))
+            let Appended { partition, position, retired } = state.append(topic, message.clone(), effects);
+            if let Some(retired) = retired {
+                *message = retired;
+            }
+            Some(receipt(partition, position))
         })
     }
 
@@ -142,7 +144,7 @@ impl State {
         for index in 0..batch.len() {
             let message = batch.message(index);
             let topic = self.topic(&message.topic);
-            let (partition, position) = self.append(topic, message.clone(), effects);
+            let Appended { partition, position, .. } = self.append(topic, message.clone(), effects);
             batch.complete(index, Outcome::Confirmed(receipt(partition, position)));
         }
     }

@@ -3,7 +3,11 @@
 use hashbrown::HashMap;
 use messaging::{Batch, Outcome, Settling as Settled};
 
-use crate::{bus::State, effects::Effects, publisher::Outstanding};
+use crate::{
+    bus::{Appended, State},
+    effects::Effects,
+    publisher::Outstanding,
+};
 
 /// Positions of one partition that somebody waits for.
 #[derive(Debug, Default)]
@@ -112,7 +116,7 @@ impl State {
                 self.settling.answer(id, index, Outcome::Settled(Settled::NoGroup), effects);
                 continue;
             }
-            let (partition, position) = self.append(topic, message, effects);
+            let Appended { partition, position, .. } = self.append(topic, message, effects);
             let partition = &mut self.topics[topic as usize].partitions[partition as usize];
             let waited = Waited { batch: id, index, groups: partition.cursors.len(), dead: None };
             partition.waiting.0.insert(position, waited);

@@ -97,10 +97,18 @@ impl Log {
         self.entries.range(offset(from)..offset(to).max(offset(from)))
     }
 
+    /// Forgets the oldest entry; answers its message.
+    #[inline]
+    pub(crate) fn pop_front(&mut self) -> Option<Arc<Message>> {
+        let entry = self.entries.pop_front()?;
+        self.base += 1;
+        Some(entry.message)
+    }
+
     /// Forgets the oldest entries.
     pub(crate) fn drop_front(&mut self, count: usize) {
         for _ in 0..count {
-            self.base += u64::from(self.entries.pop_front().is_some());
+            self.pop_front();
         }
         // A backlog that was worked off gives its room back.
         if self.entries.capacity() > 4_096 && self.entries.len() < self.entries.capacity() / 4 {

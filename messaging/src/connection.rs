@@ -159,9 +159,13 @@ impl Messaging {
     /// [`ErrorKind::Malformed`] if the data cannot be encoded; otherwise of a kind that says whether the event surely
     /// was not stored ([`Outcome::Rejected`]) or may have been ([`ErrorKind::Unknown`]).
     pub async fn publish<T: EventData>(&self, data: &T) -> Result<Receipt, Error> {
-        match self.send_now(self.inner.encoder.data(data)?) {
-            Ok(receipt) => Ok(receipt),
-            Err(message) => self.send_and_wait(message).await.confirmed(),
+        let mut message = self.inner.encoder.data(data)?;
+        match self.send_now(&mut message) {
+            Some(receipt) => {
+                self.inner.encoder.reuse(message);
+                Ok(receipt)
+            }
+            None => self.send_and_wait(message).await.confirmed(),
         }
     }
 
@@ -359,22 +363,22 @@ impl Messaging {
         published.and(self.inner.broker.close(deadline).await)
     }
 
-    async fn send(&self, message: Arc<Message>) -> Outcome {
-        match self.send_now(message) {
-            Ok(receipt) => Outcome::Confirmed(receipt),
-            Err(message) => self.send_and_wait(message).await,
+    async fn send(&self, mut message: Arc<Message>) -> Outcome {
+        match self.send_now(&mut message) {
+            Some(receipt) => Outcome::Confirmed(receipt),
+            None => self.send_and_wait(message).await,
         }
     }
 
     /// Sends without waiting, if the backend can and nobody listens for spans.
     #[inline]
-    fn send_now(&self, message: Arc<Message>) -> std::result::Result<Receipt, Arc<Message>> {
+    fn send_now(&self, message: &mut Arc<Message>) -> Option<Receipt> {
         if tracing::level_enabled!(tracing::Level::INFO) {
-            return Err(message);
+            return None;
         }
         let receipt = self.inner.front.publish_now(message)?;
         self.inner.meter.confirmed.increment(1);
-        Ok(receipt)
+        Some(receipt)
     }
 
     async fn send_and_wait(&self, message: Arc<Message>) -> Outcome {

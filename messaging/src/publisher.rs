@@ -26,13 +26,15 @@ pub trait Publisher: Send + Sync + 'static {
     fn send(&self, batch: Batch);
 
     /// Sends one message that is confirmed before this returns, for a backend that need not wait for anything. Must not
-    /// overtake what was given to [`send`](Self::send).
+    /// overtake what was given to [`send`](Self::send). A message that the backend has let go meanwhile may be left in
+    /// the place of the one that was sent: the next one is made of it.
     ///
-    /// # Errors
-    /// The message, if it has to go by [`send`](Self::send): always, unless a backend says otherwise.
+    /// `None` if the message has to go by [`send`](Self::send), as it does unless a backend says otherwise; it stays
+    /// where it is then.
     #[inline]
-    fn send_now(&self, message: Arc<Message>) -> Result<Receipt, Arc<Message>> {
-        Err(message)
+    fn send_now(&self, message: &mut Arc<Message>) -> Option<Receipt> {
+        let _ = message;
+        None
     }
 
     /// How many batches may be out at once.

@@ -1,4 +1,5 @@
-//! [`Encoder`]: turns data and events into messages with one allocation each, the message itself.
+//! [`Encoder`]: turns data and events into messages with one allocation each, the message itself; with none where a
+//! message that the backend has let go makes place.
 
 use std::sync::Arc;
 
@@ -34,12 +35,15 @@ struct Buffers {
     /// Where a payload is written first: formats write in small pieces, for which a `Vec` is the fastest.
     scratch: Vec<u8>,
     random: fastrand::Rng,
+    /// A message that nobody else has: the next one takes its place.
+    spare: Option<Arc<Message>>,
 }
 
 impl Encoder {
     pub(crate) fn new(source: Name, codecs: Codecs, propagator: Option<Arc<dyn TracePropagator>>) -> Self {
-        let buffers = Buffers { chunk: BytesMut::new(), scratch: Vec::new(), random: fastrand::Rng::new() };
-        Self { source, codecs, propagator, buffers: Mutex::new(buffers) }
+        let (chunk, scratch, random) = (BytesMut::new(), Vec::new(), fastrand::Rng::new());
+        let buffers = Mutex::new(Buffers { chunk, scratch, random, spare: None });
+        Self { source, codecs, propagator, buffers }
     }
 
     /// The message of data that says its own name, topic and key.
@@ -50,22 +54,34 @@ impl Encoder {
         let payload = buffers.encode(&self.codecs, &T::CONTENT_TYPE, data)?;
         let key = buffers.key(|key| data.write_key(key));
         let (a, b) = (buffers.random.u64(..), buffers.random.u64(..));
+        let spare = buffers.spare.take();
         drop(buffers);
-        Ok(Arc::new(Message {
-            topic: Name::from_static(T::TOPIC),
-            key,
-            payload,
-            content_type: Some(T::CONTENT_TYPE),
-            envelope: Some(Envelope {
-                id: EventId::from_parts(time, a, b),
-                source: self.source.clone(),
-                name: Name::from_static(T::NAME),
-                time: Some(time),
-            }),
-            attributes: self.traced(&Headers::new()).unwrap_or_default(),
-            headers: Headers::new(),
-            defect: None,
-        }))
+        let mut shared = spare.unwrap_or_else(|| Arc::new(Message::new(Name::from_static(T::TOPIC), Bytes::new())));
+        #[expect(clippy::expect_used, reason = "`reuse` takes only what nobody else has")]
+        let message = Arc::get_mut(&mut shared).expect("nobody else has a spare message");
+        // Field by field: a whole message would be made elsewhere and moved here.
+        message.topic = Name::from_static(T::TOPIC);
+        message.key = key;
+        message.payload = payload;
+        message.content_type = Some(T::CONTENT_TYPE);
+        message.envelope = Some(Envelope {
+            id: EventId::from_parts(time, a, b),
+            source: self.source.clone(),
+            name: Name::from_static(T::NAME),
+            time: Some(time),
+        });
+        message.attributes = self.traced(&Headers::new()).unwrap_or_default();
+        message.headers = Headers::new();
+        message.defect = None;
+        Ok(shared)
+    }
+
+    /// Takes a message that is done with, so that the next one takes its place, unless somebody has it still.
+    #[inline]
+    pub(crate) fn reuse(&self, mut message: Arc<Message>) {
+        if Arc::get_mut(&mut message).is_some() {
+            self.buffers.lock().spare = Some(message);
+        }
     }
 
     /// These attributes with the place of the current span; `None` if they stay as they are.

@@ -65,13 +65,11 @@ impl Front {
         })
     }
 
-    /// Publishes one message that is confirmed at once.
-    ///
-    /// # Errors
-    /// The message, if it has to be waited for.
+    /// Publishes one message that is confirmed at once, and may leave one that is done with in its place; `None` if it
+    /// has to be waited for.
     #[inline]
-    pub(crate) fn publish_now(&self, message: Arc<Message>) -> Result<Receipt, Arc<Message>> {
-        if message.weight() > self.max_message_bytes { Err(message) } else { self.publisher.send_now(message) }
+    pub(crate) fn publish_now(&self, message: &mut Arc<Message>) -> Option<Receipt> {
+        if message.weight() > self.max_message_bytes { None } else { self.publisher.send_now(message) }
     }
 
     /// Publishes one message.
