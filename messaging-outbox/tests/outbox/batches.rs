@@ -56,12 +56,13 @@ impl App {
         self.runs.load(Ordering::SeqCst)
     }
 
-    /// A group of batches of as many messages as there will be.
+    /// A group of batches of as many messages as there will be. They are there before it may start any: it lingers for
+    /// their intake alone.
     async fn start<H, M>(&self, messages: usize, handler: H) -> Running
     where
         H: messaging::BatchHandler<M, Self>,
     {
-        let options = BatchOptions::default().max(messages).linger(Duration::from_millis(100));
+        let options = BatchOptions::default().max(messages).linger(Duration::from_millis(200));
         let policy = FailurePolicy::immediate().max_attempts(3);
         let router = Router::new("things").topic(TOPIC).failure_policy(policy);
         let router = router.route(Route::batch("orders.created", options, handler));
@@ -221,8 +222,10 @@ async fn a_dead_letter_of_a_batch_is_recorded(database: Database) {
     assert_eq!((dead().await, given.count("things").await, letters.len()), (1, 2, 1));
     // Its replay fails once beside another message, and then takes effect; one more has none.
     let replay = || DeadLetter::replay(&letters[0].message, 0, Position::new(0)).unwrap();
+    assert!(running.pause("things"));
     given.messaging.publish_raw(replay()).await.unwrap();
     publish(&given, [4]).await;
+    assert!(running.resume("things"));
     bus.settled().await.unwrap();
     assert_eq!((dead().await, given.count("things").await, app.runs()), (0, 4, 3));
     given.messaging.publish_raw(replay()).await.unwrap();
