@@ -3,6 +3,8 @@
 use messaging::Error;
 use tokio::sync::OwnedSemaphorePermit;
 
+#[cfg(feature = "postgres")]
+use super::held::Held;
 use super::{Argument, Database, NewRow, Pool, Record, Sql, failed, insert, is_unsure, timed_out};
 
 /// A connection inside a transaction, for statements of your own: match on it, or ask
@@ -90,7 +92,7 @@ pub(crate) struct Transaction {
 
 enum Inner {
     #[cfg(feature = "postgres")]
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    Postgres(Held<sqlx::Postgres>),
     #[cfg(feature = "sqlite")]
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
 }
@@ -112,7 +114,7 @@ impl Database {
                 #[cfg(feature = "postgres")]
                 Pool::Postgres(pool) => {
                     let begin = sqlx::AssertSqlSafe(self.begin.clone());
-                    let inner = Inner::Postgres(pool.begin_with(begin).await?);
+                    let inner = Inner::Postgres(Held::begin(pool, begin).await?);
                     Ok(Transaction { inner, _permit: None })
                 }
                 #[cfg(feature = "sqlite")]
@@ -181,7 +183,7 @@ impl Transaction {
     pub(crate) fn connection(&mut self) -> Connection<'_> {
         match &mut self.inner {
             #[cfg(feature = "postgres")]
-            Inner::Postgres(transaction) => Connection::Postgres(&mut *transaction),
+            Inner::Postgres(transaction) => Connection::Postgres(transaction.connection()),
             #[cfg(feature = "sqlite")]
             Inner::Sqlite(transaction) => Connection::Sqlite(&mut *transaction),
         }
@@ -199,7 +201,7 @@ impl Transaction {
     async fn roll_back(self) -> Result<(), sqlx::Error> {
         match self.inner {
             #[cfg(feature = "postgres")]
-            Inner::Postgres(transaction) => transaction.rollback().await,
+            Inner::Postgres(transaction) => transaction.roll_back().await,
             #[cfg(feature = "sqlite")]
             Inner::Sqlite(transaction) => transaction.rollback().await,
         }

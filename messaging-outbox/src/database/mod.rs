@@ -3,6 +3,8 @@
 
 mod connection;
 mod failure;
+#[cfg(feature = "postgres")]
+mod held;
 mod insert;
 mod migrations;
 mod sql;

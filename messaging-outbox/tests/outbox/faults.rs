@@ -93,6 +93,30 @@ async fn a_commit_without_an_answer_is_looked_up_before_anything_counts() {
     drop(running);
 }
 
+#[tokio::test]
+async fn a_begin_that_nobody_waits_for_leaves_no_transaction_to_the_pool() {
+    let Some(database) = Database::postgres().await else { return };
+    let bus = MemoryBroker::new();
+    let given = Given::on_bus(database, &bus).await;
+    // One connection, so that who comes next has the same one.
+    let url = format!("{}?application_name=lonely", given.database.url());
+    let pool = postgres_pool(&url, 1).await;
+    let outbox = Outbox::open(Pool::from(pool.clone()), &bus.messaging(), OutboxSettings::default()).await.unwrap();
+    let open = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'lonely' \
+                AND state = 'idle in transaction'";
+    let mut begin = Box::pin(outbox.begin());
+    loop {
+        let polled = futures::poll!(&mut begin);
+        assert!(polled.is_pending(), "each step is looked at before the next");
+        if number(&given.database.pool, open.into()).await == 1 {
+            break;
+        }
+    }
+    drop(begin);
+    sqlx::query("INSERT INTO things VALUES (1, 'alone')").execute(&pool).await.unwrap();
+    assert_eq!(given.count("things").await, 1, "what was written in no transaction is there for everybody");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiting_for_another_owner_is_no_attempt() {
     let Some(database) = Database::postgres().await else { return };
