@@ -1,8 +1,8 @@
 //! What the bus keeps, what it forgets, and what it reports as lost.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use messaging::{Broker, Position, Start, telemetry};
+use messaging::{Broker, Message, Position, Start, telemetry};
 use messaging_memory::MemoryBroker;
 
 use crate::given::{Counters, Lanes, OrderCreated, Seen, TOPIC, millis, notes, order, publish_orders, watched};
@@ -50,6 +50,36 @@ async fn memory_stays_flat_while_groups_settle() {
         assert!(bus.messages(TOPIC).len() <= 10);
     }
     assert_eq!(seen.count(), 10_000);
+}
+
+/// The place of a message that went is the next one's: nothing of the old one may show, and what somebody holds stays.
+#[tokio::test]
+async fn a_message_in_the_place_of_another_is_its_own() {
+    let bus = retaining(2);
+    let mut foreign =
+        Message::new(TOPIC, "{}").with_key("k").with_header("tenant", "a").with_content_type("text/plain");
+    foreign.defect = Some("broken".into());
+    bus.messaging().publish_raw(foreign.clone()).await.unwrap();
+    let mut ids = HashSet::new();
+    let mut held = bus.messages(TOPIC);
+    for sequence in 0..20 {
+        bus.publish(&order(7, sequence)).await.unwrap();
+        let newest = bus.messages(TOPIC).pop().unwrap();
+        let envelope = newest.envelope.clone().unwrap();
+        assert!(ids.insert(envelope.id.clone()));
+        let expected = Message::new(TOPIC, serde_json::to_vec(&order(7, sequence)).unwrap())
+            .with_key("7")
+            .with_content_type("application/json")
+            .with_envelope(envelope);
+        assert_eq!(*newest, expected);
+        if sequence % 4 == 0 {
+            held.push(newest);
+        }
+    }
+    assert_eq!((held.len(), &*held[0]), (6, &foreign));
+    let payloads = held[1..].iter().map(|message| serde_json::from_slice::<OrderCreated>(&message.payload).unwrap());
+    assert_eq!(payloads.collect::<Vec<_>>(), [0, 4, 8, 12, 16].map(|sequence| order(7, sequence)));
+    assert_eq!(kept(&bus), [18, 19]);
 }
 
 fn bounded(messages: usize) -> MemoryBroker {
