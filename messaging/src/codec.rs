@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     error::{BoxError, Error, ErrorKind},
+    json,
     message::Message,
     name::Name,
 };
@@ -57,7 +58,7 @@ impl Codecs {
             Error::new(ErrorKind::Malformed, format!("cannot encode the data as {content_type}")).with_source(source)
         };
         if is_json(content_type) {
-            return serde_json::to_writer(out, value).map_err(|error| failed(error.into()));
+            return json::write(out, value).map_err(|error| failed(error.into()));
         }
         let codec = self.find(content_type).ok_or_else(|| unknown(content_type))?;
         codec.encode(value, out).map_err(failed)

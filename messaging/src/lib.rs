@@ -28,6 +28,7 @@ mod event;
 mod executor;
 pub mod handoff;
 mod headers;
+mod json;
 mod key;
 mod message;
 mod name;
