@@ -205,7 +205,8 @@ impl Driver {
                     self.lost(while_doing("publishing", error));
                     return;
                 }
-                Poll::Ready((place, Ok(_))) => done.extend(self.outstanding.confirmed(place)),
+                // Answered before this thread came to look: as any other answer, it may be a refusal or bring a return.
+                Poll::Ready(answer) => self.confirms.push(std::future::ready(answer).boxed()),
                 Poll::Pending => self.confirms.push(publishing),
             }
         }
