@@ -1,7 +1,6 @@
 //! [`BatchHandler`]: the async functions that handle several deliveries in one run, each with an outcome of its own.
 
 use std::{
-    any::Any,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -232,14 +231,10 @@ async fn guarded<T>(timeout: Duration, handling: impl Future<Output = T>) -> Res
         let polled = catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx)));
         match polled {
             Ok(polled) => polled.map(Ok),
-            Err(panic) => std::task::Poll::Ready(Err(panicked(&*panic))),
+            Err(panic) => std::task::Poll::Ready(Err(HandlerError::panicked(&*panic))),
         }
     });
     tokio::time::timeout(timeout, caught).await.unwrap_or_else(|_| Err(HandlerError::timed_out(timeout)))
-}
-
-fn panicked(payload: &(dyn Any + Send)) -> HandlerError {
-    HandlerError::panicked(payload)
 }
 
 /// Ends the resource as the outcomes say; what was not committed is a failure.
