@@ -166,6 +166,8 @@ async fn drain(pool: &PgPool, rows: u64) -> anyhow::Result<Row> {
     let relay = outbox.start_relay(RelaySettings::default()).await?;
     messaging.settled(Duration::from_secs(600)).await?;
     let drained = rows as f64 / started.elapsed().as_secs_f64();
+    let by_then = broker.0.count.load(Ordering::Relaxed);
+    anyhow::ensure!(by_then == rows, "{by_then} had come when the outbox said that it was empty");
     relay.shutdown(Duration::from_secs(10)).await?;
     let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM messaging_outbox").fetch_one(pool).await?;
     let (count, out_of_order) = (broker.0.count.load(Ordering::Relaxed), broker.0.out_of_order.load(Ordering::Relaxed));

@@ -52,7 +52,10 @@ pub(crate) async fn contest(
         let errand = |round: &str, messages| Arc::new(Errand::new(&name(round), partitions, messages, payload_bytes));
         let run = |side, errand: Arc<Errand>| async move {
             let round = round(side, &errand).await?;
-            raw.clean(&errand).await.context("cleaning up")?;
+            // What is left behind costs the next round memory, not the figures their truth.
+            if let Err(error) = raw.clean(&errand).await {
+                eprintln!("{broker}: what a round left behind is still there: {error:#}");
+            }
             anyhow::Ok(round)
         };
         run(ours, errand("trial-ours", TRIAL)).await?;

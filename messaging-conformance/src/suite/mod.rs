@@ -105,7 +105,7 @@ fn trials(factory: Arc<dyn Factory>, promises: Vec<Promise>, pace: Pace, figures
     let missing = factory.missing();
     let lacks = factory.lacks();
     let trial = |promise: Promise| {
-        let name = format!("{}::{}", factory.name(), promise.name);
+        let name = format!("{}::{}::{}", factory.name(), promise.sort(), promise.name);
         let lack = promise.needs.iter().find_map(|need| lacks.iter().find(|(lack, _)| lack == need));
         let ignored = match (&missing, lack) {
             (Some(missing), _) => Some(format!("not here: {missing}")),

@@ -32,6 +32,8 @@ pub(super) struct Context {
     /// Grows with everything that is noted, and with what needs no note.
     activity: AtomicU64,
     rebalances: Mutex<Vec<Rebalance>>,
+    /// The coordinator has answered: this is a member, if without any partition.
+    joined: AtomicBool,
     /// Nothing is drained any more: partitions go as they are asked for.
     closing: AtomicBool,
 }
@@ -48,6 +50,10 @@ impl Context {
 
     pub(super) fn has_rebalances(&self) -> bool {
         !self.rebalances.lock().is_empty()
+    }
+
+    pub(super) fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Acquire)
     }
 
     pub(super) fn close(&self) {
@@ -80,6 +86,9 @@ impl ConsumerContext for Context {
         self.note();
         let closing = self.closing.load(Ordering::Acquire);
         let assigned = err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if assigned {
+            self.joined.store(true, Ordering::Release);
+        }
         let done = match (assigned, closing) {
             (true, true) => take_note_of_an_assignment(consumer),
             (false, true) => give_up(consumer, partitions),

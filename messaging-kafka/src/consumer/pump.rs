@@ -303,7 +303,9 @@ impl Pump {
         self.consumer.context().close();
         self.answer_everything();
         let patience = self.admin.config().session_timeout + LEAVING;
-        self.unsubscribe(patience);
+        let deadline = Instant::now() + patience;
+        self.finish_joining(deadline);
+        self.unsubscribe(deadline);
         let Self { consumer, commits, out, .. } = self;
         // What is left waits for the coordinator, without a limit of its own.
         let (left, has_left) = std::sync::mpsc::channel();
@@ -324,10 +326,18 @@ impl Pump {
         out.send_one(Event::Closed(committed.and(left)));
     }
 
+    /// Waits for the coordinator's first answer: a client that closes before it comes does not leave the group, and dies of
+    /// the answer if it comes while the client ends (librdkafka up to 2.12 follows a null pointer,
+    /// confluentinc/librdkafka#5347).
+    fn finish_joining(&self, deadline: Instant) {
+        while !self.consumer.context().has_joined() && Instant::now() < deadline {
+            drop(self.consumer.poll(Duration::from_millis(10)));
+        }
+    }
+
     /// Leaves the group before the client closes: one that closes without any partition forgets to (librdkafka 2.12),
     /// and the others would wait for it until its session runs out. While the group rebalances the client waits as well.
-    fn unsubscribe(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+    fn unsubscribe(&self, deadline: Instant) {
         self.consumer.unsubscribe();
         while Instant::now() < deadline && self.consumer.subscription().is_ok_and(|topics| topics.count() > 0) {
             drop(self.consumer.poll(Duration::from_millis(10)));

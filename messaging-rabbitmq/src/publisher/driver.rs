@@ -187,10 +187,10 @@ impl Driver {
                 }
             };
             let (exchange, key) = (topic.exchange.clone(), topic.keys[partition as usize].clone());
-            let (open, message) = (open.clone(), message.clone());
-            let mut publishing: Task<Answer> = Box::pin(async move {
+            let (open, payload) = (open.clone(), message.payload.clone());
+            let publishing: Task<Answer> = Box::pin(async move {
                 let options = BasicPublishOptions { mandatory: true, immediate: false };
-                let sending = open.channel.basic_publish(exchange, key, options, &message.payload, properties);
+                let sending = open.channel.basic_publish(exchange, key, options, &payload, properties);
                 let result = match sending.await {
                     Ok(confirm) => confirm.await,
                     Err(error) => Err(error),
@@ -198,16 +198,13 @@ impl Driver {
                 (place, result)
             });
             self.outstanding.sent(place, partition);
-            // The first poll queues its frames: here, so that they are queued in this order.
-            match publishing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready((_, Err(error))) => {
+            match begin(publishing) {
+                Ok(publishing) => self.confirms.push(publishing),
+                Err(error) => {
                     drop(done);
                     self.lost(while_doing("publishing", error));
                     return;
                 }
-                // Answered before this thread came to look: as any other answer, it may be a refusal or bring a return.
-                Poll::Ready(answer) => self.confirms.push(std::future::ready(answer).boxed()),
-                Poll::Pending => self.confirms.push(publishing),
             }
         }
         // Outside the loop: the end of a batch lets the next one in.
@@ -371,6 +368,16 @@ impl Driver {
     }
 }
 
+/// Polls for the first time, which queues the message's frames: the caller's order is the order on the wire. An answer that
+/// is there before this thread came to look is kept, for it may be a refusal or bring a return as any other.
+fn begin(mut publishing: Task<Answer>) -> lapin::Result<Task<Answer>> {
+    match publishing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready((_, Err(error))) => Err(error),
+        Poll::Ready(answer) => Ok(std::future::ready(answer).boxed()),
+        Poll::Pending => Ok(publishing),
+    }
+}
+
 fn learn(links: Arc<Links>, open: Arc<Open>, topic: Name) -> Task<(Name, Result<u32, Error>)> {
     Box::pin(async move {
         let facts = Topology { links: &links, link: &open.link }.topic(&topic).await;
@@ -383,5 +390,27 @@ async fn wait<T>(task: &mut Option<Task<T>>) -> T {
     match task {
         Some(task) => task.await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    const PLACE: Place = Place { batch: 3, index: 7 };
+
+    #[tokio::test]
+    async fn a_refusal_that_is_there_at_once_is_read_like_any_other() {
+        let refused = begin(ready((PLACE, Ok(Confirmation::Nack(None)))).boxed()).expect("an answer");
+        assert_eq!(refused.await, (PLACE, Ok(Confirmation::Nack(None))));
+        assert!(begin(pending().boxed()).expect("none yet").now_or_never().is_none());
+    }
+
+    #[test]
+    fn a_channel_that_fails_at_once_is_told_at_once() {
+        let failed = begin(ready((PLACE, Err(lapin::ErrorKind::MissingHeartbeatError.into()))).boxed());
+        assert!(failed.is_err_and(|error| matches!(error.kind(), lapin::ErrorKind::MissingHeartbeatError)));
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     sync::atomic::Ordering,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use super::{
@@ -19,6 +20,9 @@ use crate::{
 /// How many starts one visit to the engine takes at most. Bounds how much an owner that was frozen between the check of
 /// its validity and the starts can begin too late.
 pub(super) const MAX_BURST: usize = 16;
+/// About what it takes until a worker that is woken has found a thread and the engine.
+const HELP_COMES_AFTER: Duration = Duration::from_micros(100);
+
 pub(super) enum Visit {
     /// There is something to start.
     Starts,
@@ -79,7 +83,8 @@ impl Worker {
         let gate = state.assignments.gated.then(|| shared.gate.now());
         state.engine.take(gate, wanted, |start| self.starts.push(start));
         self.engine_deadline = state.engine.next_deadline();
-        if !paused && state.engine.ready() > 0 {
+        let ready = state.engine.ready();
+        if !paused && ready > 0 && !self.manages_alone(ready, now) {
             shared.wakeups.one();
         }
         match (self.starts.is_empty(), again) {
@@ -91,6 +96,14 @@ impl Worker {
                 Visit::Nothing
             }
         }
+    }
+
+    /// Whether this worker will have started what is ready sooner than another one would be there to help: it has slots,
+    /// and its last round, which ended just now, was as quick as that. Waking another costs more than short handlers do.
+    fn manages_alone(&self, ready: usize, now: Tick) -> bool {
+        let Some((began, started)) = self.last_round else { return false };
+        let spent = now.since(began).as_nanos();
+        self.free.len() > self.starts.len() && spent * ready as u128 <= HELP_COMES_AFTER.as_nanos() * started as u128
     }
 
     /// Takes in what the consumer has. Answers whether there may be more.

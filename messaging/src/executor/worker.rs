@@ -57,6 +57,8 @@ pub(super) struct Worker {
     pub(super) engine_deadline: Option<Tick>,
     /// How many starts to take next: all slots may be used, and more if handlers end at their first poll.
     pub(super) burst: usize,
+    /// When the round before this one began and how many it started, if it started some.
+    pub(super) last_round: Option<(Tick, usize)>,
     pub(super) skipped: u64,
     /// The system's time in this round, once it was asked for.
     pub(super) wall: Option<Timestamp>,
@@ -88,6 +90,7 @@ impl Worker {
             earliest_timeout: None,
             engine_deadline: None,
             burst: 1,
+            last_round: None,
             skipped: 0,
             wall: None,
             random: fastrand::Rng::new(),
@@ -225,10 +228,11 @@ impl Future for Worker {
                 Visit::Ended => return Poll::Ready(()),
                 Visit::Again => continue,
                 Visit::Starts => {
+                    worker.last_round = Some((now, worker.starts.len()));
                     worker.start_all(now);
                     continue;
                 }
-                Visit::Nothing => {}
+                Visit::Nothing => worker.last_round = None,
             }
             worker.report_round(now);
             if worker.arm(cx) || !worker.finished.is_empty() || !worker.done.is_empty() || worker.woken.any() {
