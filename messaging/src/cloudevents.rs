@@ -77,7 +77,7 @@ pub fn read<'a>(
     topic: Name,
     key: Option<Bytes>,
     payload: Bytes,
-    headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    headers: impl IntoIterator<Item = (&'a str, &'a [u8])> + Clone,
 ) -> Message {
     Reader::default().read(topic, key, payload, headers)
 }
@@ -119,21 +119,33 @@ impl Reader {
 
     /// Reads a message as it came: binary or structured CloudEvents, or neither. A broken envelope is kept as the message's
     /// [`defect`](Message::defect), which makes it malformed for every handler but keeps its bytes for the dead letter.
+    ///
+    /// The headers are gone through twice, the first time only as far as the event's version.
     pub fn read<'a>(
         &mut self,
         topic: Name,
         key: Option<Bytes>,
         payload: Bytes,
-        headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        headers: impl IntoIterator<Item = (&'a str, &'a [u8])> + Clone,
     ) -> Message {
         let mut message = Message::new(topic, payload);
         message.key = key;
+        self.read_headers(&mut message, headers);
+        message
+    }
+
+    /// Reads the headers of a message that has its topic, key and payload already, as [`read`](Self::read) does: what is
+    /// shared from the start is written in its place.
+    pub fn read_headers<'a>(
+        &mut self,
+        message: &mut Message,
+        headers: impl IntoIterator<Item = (&'a str, &'a [u8])> + Clone,
+    ) {
         let mut found = Found::default();
-        let mut attributes: SmallVec<[_; 8]> = SmallVec::new();
-        let mut plain: SmallVec<[_; 8]> = SmallVec::new();
-        let headers: SmallVec<[(&str, &[u8]); 16]> = headers.into_iter().collect();
+        let mut attributes: SmallVec<[(&str, &[u8]); 8]> = SmallVec::new();
+        let mut plain: SmallVec<[(&str, &[u8]); 8]> = SmallVec::new();
         // Without a version there is no event, and what looks like an attribute is a header like any other.
-        let is_event = headers.iter().any(|(name, _)| attribute_name(name) == Some("specversion"));
+        let is_event = headers.clone().into_iter().any(|(name, _)| attribute_name(name) == Some("specversion"));
         for (name, value) in headers {
             match attribute_name(name).filter(|_| is_event) {
                 Some(attribute) => match found.take(attribute, value) {
@@ -142,7 +154,7 @@ impl Reader {
                     Err(defect) => message.defect = Some(Name::from(defect)),
                 },
                 None if name.eq_ignore_ascii_case(CONTENT_TYPE) => {
-                    message.content_type = std::str::from_utf8(value).ok().map(content_type_name);
+                    message.content_type = std::str::from_utf8(value).ok().map(|text| self.media_type(text));
                 }
                 None => plain.push((name, value)),
             }
@@ -150,9 +162,8 @@ impl Reader {
         if let Some(content_type) = &message.content_type
             && content_type.get(..STRUCTURED.len()).is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED))
         {
-            message.headers = plain.into_iter().collect();
-            self.read_structured(&mut message);
-            return message;
+            message.headers = plain.iter().copied().collect();
+            return self.read_structured(message);
         }
         match found.envelope(|name| self.name(name)) {
             Ok(envelope) => message.envelope = envelope,
@@ -164,9 +175,13 @@ impl Reader {
                 !(matches!(*name, "traceparent" | "tracestate") && attributes.contains(&(*name, *value)))
             });
         }
-        message.attributes = attributes.into_iter().collect();
-        message.headers = plain.into_iter().collect();
-        message
+        message.attributes = attributes.iter().copied().collect();
+        message.headers = plain.iter().copied().collect();
+    }
+
+    /// The name of a media type: the one that nearly every message has costs nothing.
+    fn media_type(&mut self, text: &str) -> Name {
+        if text == "application/json" { crate::codec::JSON } else { self.name(text) }
     }
 
     /// The name of this text: the one that was read before, if it is remembered.
@@ -211,7 +226,7 @@ impl Reader {
         };
         let content_type = match event.remove("datacontenttype") {
             None => None,
-            Some(Value::String(text)) => Some(content_type_name(&text)),
+            Some(Value::String(text)) => Some(self.media_type(&text)),
             Some(_) => return Err("\"datacontenttype\" is not a string".to_owned()),
         };
         let mut texts = Vec::with_capacity(event.len());
@@ -232,14 +247,6 @@ impl Reader {
         let envelope = found.envelope(|name| self.name(name))?;
         let envelope = envelope.ok_or("the required attribute \"specversion\" is missing")?;
         Ok(Structured { envelope, attributes: attributes.into_iter().collect(), content_type, payload: data.into() })
-    }
-}
-
-/// The media types that nearly every message has cost no allocation.
-fn content_type_name(text: &str) -> Name {
-    match text {
-        "application/json" => crate::codec::JSON,
-        other => Name::new(other),
     }
 }
 

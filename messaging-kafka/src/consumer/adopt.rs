@@ -200,6 +200,7 @@ impl Pump {
             // read already would lose what it has fetched.
             let places: Vec<Place> = new.iter().map(|beginning| beginning.place.clone()).collect();
             self.switch(&list_of(&places), false);
+            places.iter().for_each(|(topic, partition)| self.fetched.forward(topic, *partition));
             self.consumer.incremental_assign(&offsets_of(&new)?)?;
             positioned = places;
         }

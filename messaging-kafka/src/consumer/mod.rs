@@ -6,6 +6,7 @@ mod commits;
 mod committer;
 mod context;
 mod event;
+mod fetched;
 mod inbox;
 mod pump;
 mod resolve;

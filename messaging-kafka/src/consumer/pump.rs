@@ -8,10 +8,9 @@ use std::{
 
 use messaging::{BootClock, Error, ErrorKind, Name, Start, cloudevents::Reader, handoff};
 use rdkafka::{
-    Message as _, TopicPartitionList,
+    TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
-    message::BorrowedMessage,
     types::RDKafkaErrorCode as Code,
 };
 
@@ -21,16 +20,18 @@ use super::{
     committer::Committer,
     context::{Context, Rebalance},
     event::Event,
+    fetched::{Fetched, TURN},
     inbox::{Inbox, Letters},
     resolve::list_of,
     revoke::Revoking,
     standstill::Watch,
     tenure::{Phase, Tenures},
 };
-use crate::{admin::KafkaAdmin, record};
+use crate::{
+    admin::KafkaAdmin,
+    record::{self, Record},
+};
 
-/// How many messages are drained before everything else has its turn.
-const TURN: usize = 1_024;
 /// While partitions are ours, and while none is, the pump looks around this often without a reason.
 const GLANCE: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_secs(1);
@@ -44,6 +45,7 @@ const LEAVING: Duration = Duration::from_secs(4);
 
 /// The thread's state.
 pub(super) struct Pump {
+    pub(super) fetched: Fetched,
     pub(super) consumer: Arc<BaseConsumer<Context>>,
     pub(super) admin: KafkaAdmin,
     pub(super) inbox: Arc<Inbox>,
@@ -80,12 +82,15 @@ impl Pump {
         let wake = inbox.clone();
         consumer.set_nonempty_callback(move || wake.wake());
         let consumer = Arc::new(consumer);
+        let fetched = Fetched::new(consumer.clone(), inbox.clone())
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "kafka: the client has no queue to give"))?;
         let committer = Committer::start(consumer.clone(), inbox.clone())?;
         let limit = admin.limits().commit_metadata;
         let config = admin.config();
         let session = config.session_timeout;
         let prefetch_bytes = config.prefetch_bytes;
         Ok(Self {
+            fetched,
             consumer,
             admin,
             inbox,
@@ -132,11 +137,25 @@ impl Pump {
         }
     }
 
-    /// Takes messages from the client's queue. Answers whether there may be more.
+    /// Takes what the client has: what it calls back, and messages. Answers whether there may be more.
     fn drain(&mut self) -> bool {
+        let more = self.serve();
+        let (tenures, reader, events) = (&mut self.tenures, &mut self.reader, &mut self.events);
+        let mut errors = Vec::new();
+        let taken = self.fetched.drain(|message| match message {
+            Ok(message) => take(tenures, reader, events, message),
+            Err(code) => errors.push(code),
+        });
+        errors.into_iter().for_each(|code| self.note(&KafkaError::MessageConsumption(code)));
+        more || taken == TURN
+    }
+
+    /// Lets the client call back. Answers whether it may have more to say.
+    fn serve(&mut self) -> bool {
         let mut activity = self.consumer.context().activity();
         for _ in 0..TURN {
             match self.consumer.poll(Duration::ZERO) {
+                // Of a partition that is not forwarded.
                 Some(Ok(message)) => take(&mut self.tenures, &mut self.reader, &mut self.events, &message),
                 Some(Err(error)) => self.note(&error),
                 None => {
@@ -306,13 +325,14 @@ impl Pump {
         let deadline = Instant::now() + patience;
         self.finish_joining(deadline);
         self.unsubscribe(deadline);
-        let Self { consumer, commits, out, .. } = self;
+        let Self { fetched, consumer, commits, out, .. } = self;
         // What is left waits for the coordinator, without a limit of its own.
         let (left, has_left) = std::sync::mpsc::channel();
         let span = tracing::Span::current();
         let leave = move || {
             let _entered = span.entered();
             commits.end();
+            drop(fetched);
             drop(consumer);
             let _ = left.send(());
         };
@@ -346,14 +366,14 @@ impl Pump {
 }
 
 /// Turns a message into an event, unless its partition is not the executor's, or it is finished.
-fn take(tenures: &mut Tenures, reader: &mut Reader, events: &mut Vec<Event>, message: &BorrowedMessage<'_>) {
-    let Ok(offset) = u64::try_from(message.offset()) else { return };
-    let Some(tenure) = tenures.find_mut(message.topic(), message.partition()) else { return };
+fn take(tenures: &mut Tenures, reader: &mut Reader, events: &mut Vec<Event>, record: &impl Record) {
+    let Ok(offset) = u64::try_from(record.offset()) else { return };
+    let Some(tenure) = tenures.find_mut(record.topic(), record.partition()) else { return };
     if !tenure.is_held() || !tenure.progress.deliver(offset) {
         return;
     }
-    let read = record::read_with(reader, &tenure.topic, message);
+    let message = record::read_with(reader, &tenure.topic, record);
     tenure.untold.0 += 1;
-    tenure.untold.1 += read.weight();
-    events.push(Event::Message { slot: tenure.id.slot, offset, message: Arc::new(read) });
+    tenure.untold.1 += message.weight();
+    events.push(Event::Message { slot: tenure.id.slot, offset, message });
 }

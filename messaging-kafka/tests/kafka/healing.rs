@@ -22,7 +22,7 @@ async fn three_nodes_lose_one_and_get_it_back() {
     (spec.partitions, spec.replication) = (6, Some(3));
     messaging.admin().ensure_topic(&topic, &spec).await.unwrap();
     let seen = Seen::new();
-    let running = messaging.run_one(seen.quick("readers", &topic)).await.unwrap();
+    let running = messaging.run_one(seen.quick("healed", &topic)).await.unwrap();
     let mut confirmed = 0;
     for (round, node) in kafka.nodes().unwrap().iter().enumerate() {
         for number in 0..100 {

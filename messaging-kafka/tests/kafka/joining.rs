@@ -23,13 +23,13 @@ async fn partitions_that_were_being_taken_up_when_the_broker_went_are_read_when_
     spec.partitions = PARTITIONS;
     messaging.admin().ensure_topic(&topic, &spec).await.unwrap();
     let seen = Seen::new();
-    let first = messaging.run_one(seen.quick("readers", &topic)).await.unwrap();
+    let first = messaging.run_one(seen.quick("joiners", &topic)).await.unwrap();
     let node = &kafka.nodes().unwrap()[0];
     let mut round = 0;
     for moment in MOMENTS {
         publish(&messaging, &topic, KEYS, round..round + 1).await;
         let joined = connect(&kafka.url()).await;
-        let second = joined.run_one(seen.quick("readers", &topic)).await.unwrap();
+        let second = joined.run_one(seen.quick("joiners", &topic)).await.unwrap();
         // Not an event to wait for: the test is about whatever the member is at then.
         tokio::time::sleep(Duration::from_millis(moment)).await;
         node.stop().await.unwrap();

@@ -32,9 +32,9 @@ async fn a_missing_topic_is_made_as_the_address_says() {
 
     let subscribed = unique("topic");
     let seen = Seen::new();
-    let running = messaging.run_one(seen.quick("readers", &subscribed)).await.unwrap();
+    let running = messaging.run_one(seen.quick("makers", &subscribed)).await.unwrap();
     assert_eq!(messaging.admin().describe(&subscribed).await.unwrap().unwrap().partitions, 3);
-    let letters = dead_letter_topic(&subscribed, "readers");
+    let letters = dead_letter_topic(&subscribed, "makers");
     assert_eq!(messaging.admin().describe(&letters).await.unwrap().unwrap().partitions, 1);
     assert_eq!(
         setting(&letters, "retention.ms").await.as_deref(),
@@ -51,7 +51,7 @@ async fn a_missing_topic_that_may_not_be_made_is_named() {
     let error = messaging.publish_raw(Message::new(missing.clone(), "x")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected);
     assert!(error.to_string().contains(&missing) && error.to_string().contains("create_topics"), "{error}");
-    let error = messaging.run_one(Seen::new().quick("readers", &missing)).await.unwrap_err();
+    let error = messaging.run_one(Seen::new().quick("refused", &missing)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains(&missing) && error.to_string().contains("create_topics"), "{error}");
     assert_eq!(messaging.admin().describe(&missing).await.unwrap(), None);
@@ -94,7 +94,7 @@ async fn a_group_gets_what_is_published_into_partitions_that_were_added() {
     let messaging = connect(&format!("{}?metadata_refresh=200ms", kafka().await.url())).await;
     let topic = topic(&messaging, 1).await;
     let seen = Seen::new();
-    let running = messaging.run_one(seen.quick("readers", &topic).start(messaging::Start::Latest)).await.unwrap();
+    let running = messaging.run_one(seen.quick("latecomers", &topic).start(messaging::Start::Latest)).await.unwrap();
     publish(&messaging, &topic, 20, 0..1).await;
     seen.until(20).await;
     admin().await.create_partitions([&NewPartitions::new(&topic, 4)], &AdminOptions::new()).await.unwrap();
