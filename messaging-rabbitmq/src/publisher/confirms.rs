@@ -24,14 +24,23 @@ const OVERDUE: Duration = Duration::from_millis(10);
 /// Futures that are kept to be used again.
 const SPARE: usize = 1_024;
 
-pub(super) type Answer = lapin::Result<Confirmation>;
+type Answer = lapin::Result<Confirmation>;
 type Publishing = ReusableBoxFuture<'static, Answer>;
+
+/// What the broker has answered, each part in the order of sending.
+#[derive(Default)]
+pub(super) struct Answers {
+    /// Plain confirms, which nearly all are.
+    pub(super) confirmed: Vec<Place>,
+    /// Refusals, failures, and confirms that bring a return.
+    pub(super) others: Vec<(Place, Answer)>,
+}
 
 /// The unanswered, and the answers that are to be read.
 #[derive(Default)]
 pub(super) struct Confirms {
     waiting: VecDeque<(Place, State)>,
-    answers: Vec<(Place, Answer)>,
+    answers: Answers,
     /// The client's futures are large: each is written over one that has ended.
     spare: Vec<Publishing>,
     /// When somebody was answered last, or everybody was looked at.
@@ -96,16 +105,16 @@ impl Confirms {
         .await;
     }
 
-    /// The answers that are there, in the order of sending; every return among them that belongs to one of them.
+    /// The answers that are there; among them every return that belongs to one of them.
     ///
     /// A return comes with some confirm, not always its own: the client gives the first return to the first message of a
     /// confirm that it happens to complete. So nobody is told anything while a confirm is half read. The client reads a
     /// confirm under the lock that this question takes as well.
-    pub(super) fn answers(&mut self, channel: &Channel, out: &mut Vec<(Place, Answer)>) {
+    pub(super) fn answers(&mut self, channel: &Channel, out: &mut Answers) {
         let _ = channel.wait_for_confirms().now_or_never();
         self.take_first(&mut Context::from_waker(Waker::noop()));
         self.moved = Some(Instant::now());
-        out.append(&mut self.answers);
+        std::mem::swap(&mut self.answers, out);
     }
 
     /// When to look at everybody.
@@ -134,7 +143,7 @@ impl Confirms {
             let place = *place;
             match state.poll(cx) {
                 Poll::Pending => return,
-                Poll::Ready(answer) => self.answers.extend(answer.map(|answer| (place, answer))),
+                Poll::Ready(answer) => self.answers.add(place, answer),
             }
             if let Some((_, State::Waiting(publishing))) = self.waiting.pop_front()
                 && self.spare.len() < SPARE
@@ -147,10 +156,24 @@ impl Confirms {
     fn take_any(&mut self) {
         let cx = &mut Context::from_waker(Waker::noop());
         for (place, state) in &mut self.waiting {
-            if let Poll::Ready(Some(answer)) = state.poll(cx) {
+            if let Poll::Ready(answer) = state.poll(cx) {
                 *state = State::Read;
-                self.answers.push((*place, answer));
+                self.answers.add(*place, answer);
             }
+        }
+    }
+}
+
+impl Answers {
+    fn is_empty(&self) -> bool {
+        self.confirmed.is_empty() && self.others.is_empty()
+    }
+
+    fn add(&mut self, place: Place, answer: Option<Answer>) {
+        match answer {
+            Some(Ok(Confirmation::Ack(None))) => self.confirmed.push(place),
+            Some(other) => self.others.push((place, other)),
+            None => {}
         }
     }
 }
@@ -190,7 +213,7 @@ mod tests {
     }
 
     fn taken(confirms: &mut Confirms) -> Vec<usize> {
-        confirms.answers.drain(..).map(|(place, _)| place.index).collect()
+        confirms.answers.confirmed.drain(..).map(|place| place.index).collect()
     }
 
     #[test]
@@ -219,7 +242,7 @@ mod tests {
         let answering = tokio::spawn(async { first.send(Confirmation::Nack(None)) });
         confirms.ready().await;
         answering.await.unwrap().unwrap();
-        assert_eq!(confirms.answers, [(Place { batch: 0, index: 0 }, Ok(Confirmation::Nack(None)))]);
+        assert_eq!(confirms.answers.others, [(Place { batch: 0, index: 0 }, Ok(Confirmation::Nack(None)))]);
     }
 
     #[test]

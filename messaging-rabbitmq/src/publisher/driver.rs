@@ -13,8 +13,8 @@ use messaging::{Batch, Error, ErrorKind, Name, Outcome};
 
 use super::{
     Desk,
-    confirms::{Answer, Confirms},
-    outstanding::{Outstanding, Place},
+    confirms::{Answers, Confirms},
+    outstanding::Outstanding,
     topic::Topic,
 };
 use crate::{
@@ -38,7 +38,8 @@ pub(super) struct Driver {
     outstanding: Outstanding,
     topics: HashMap<Name, Topic>,
     confirms: Confirms,
-    answers: Vec<(Place, Answer)>,
+    /// An emptied buffer.
+    answers: Answers,
     open: Option<Arc<Open>>,
     /// A connection that is being opened, or a topic that is being looked at.
     opening: Option<Task<Result<Arc<Open>, Error>>>,
@@ -72,7 +73,7 @@ impl Driver {
             outstanding: Outstanding::default(),
             topics: HashMap::new(),
             confirms: Confirms::default(),
-            answers: Vec::new(),
+            answers: Answers::default(),
             open: None,
             opening: None,
             learning: None,
@@ -198,11 +199,10 @@ impl Driver {
         self.confirms.answers(&open.channel, &mut answers);
         let mut failure = None;
         let mut done: Vec<Batch> = Vec::new();
-        answers.retain_mut(|(place, answer)| {
-            let (place, mut confirmed) = (*place, false);
-            let back = match std::mem::replace(answer, Ok(Confirmation::NotRequested)) {
+        for (place, answer) in answers.others.drain(..) {
+            let back = match answer {
                 Ok(Confirmation::Ack(back)) => {
-                    confirmed = true;
+                    answers.confirmed.push(place);
                     back
                 }
                 Ok(Confirmation::Nack(back)) => {
@@ -221,9 +221,8 @@ impl Driver {
             {
                 tracing::warn!(exchange = %back.exchange, "the broker returned a message that is not outstanding");
             }
-            confirmed
-        });
-        done.extend(answers.drain(..).filter_map(|(place, _)| self.outstanding.confirmed(place)));
+        }
+        done.extend(answers.confirmed.drain(..).filter_map(|place| self.outstanding.confirmed(place)));
         self.answers = answers;
         if let Some(error) = failure {
             self.lost(while_doing("publishing", error));

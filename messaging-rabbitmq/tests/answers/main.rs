@@ -1,12 +1,7 @@
 //! The broker's answers, at the moments at which they are easily misread: a message that came back or was refused is never
 //! taken for a stored one. A program of its own, since what the client traces is the whole process's.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod gate;
 mod merging;
