@@ -14,6 +14,11 @@ const PREFIX_DELAY: Duration = Duration::from_millis(5);
 /// How long what is finished beyond it waits for the watermark to pass it.
 const SINGLE_DELAY: Duration = Duration::from_millis(25);
 
+/// So many that wait are not kept waiting, in a window of this size.
+pub(crate) fn enough(prefetch: u16) -> usize {
+    usize::from(prefetch / 4).max(1)
+}
+
 /// One acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ack {
@@ -53,7 +58,7 @@ impl Acks {
             finished: BTreeSet::new(),
             prefix_since: None,
             singles_since: None,
-            enough: usize::from(prefetch / 4).max(1),
+            enough: enough(prefetch),
         }
     }
 

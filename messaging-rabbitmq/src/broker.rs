@@ -86,7 +86,8 @@ impl Broker for RabbitMqBroker {
         let (joined, places) = Joined::new(link, &self.links, subscription, &member).await?;
         let desk = Arc::new(Desk::default());
         let (sender, receiver) = handoff();
-        let partitions: Vec<_> = places.iter().map(|place| (place.topic.clone(), place.partition)).collect();
+        let partitions: Vec<_> =
+            places.iter().map(|place| (place.topic.clone(), place.partition, place.prefetch)).collect();
         let session = Session::new(
             self.links.clone(),
             self.announcer.clone(),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use messaging::{BootClock, Clock as _, Error, Tick, cloudevents::Reader};
+use messaging::{BootClock, Clock as _, Error, Tick};
 
 use crate::{
     announcement::Announcement,
@@ -20,7 +20,6 @@ use crate::{
     membership::INTERVAL,
     partitions::{Event, Partitions, Place},
     session::{Session, since_epoch},
-    wire,
 };
 
 /// How long a new member listens before it makes its first plan.
@@ -41,7 +40,6 @@ pub(crate) struct Connected<'a> {
     session: &'a mut Session,
     joined: Joined,
     partitions: Partitions,
-    reader: Reader,
     /// When to make the first plan.
     listen_until: Instant,
     /// The plan may be another.
@@ -65,7 +63,6 @@ impl<'a> Connected<'a> {
             partitions: Partitions::new(session.places.clone()),
             session,
             joined,
-            reader: Reader::default(),
             listen_until: now + LISTEN,
             replan: true,
             announce_at: now,
@@ -124,10 +121,15 @@ impl<'a> Connected<'a> {
                 self.replan = true;
                 self.announce_at = now;
             }
+            orders.attended = false;
             (std::mem::take(&mut orders.settled), std::mem::take(&mut orders.released))
         };
         for noted in settled {
             self.partitions.note(noted.slot, noted.epoch, &noted.tags, noted.through, now);
+        }
+        if self.partitions.due().is_some() {
+            // What is settled until then may wait for it.
+            self.session.desk.orders.lock().attended = true;
         }
         for (slot, epoch) in released {
             let Some(asked_back) = self.partitions.release(&self.joined.link, slot, epoch) else { continue };
@@ -212,7 +214,7 @@ impl<'a> Connected<'a> {
         let now = Instant::now();
         match event {
             Event::Deliveries { slot, .. } if self.partitions.is_revoking(slot) => None,
-            Event::Deliveries { slot, deliveries } => {
+            Event::Deliveries { slot, messages } => {
                 let epoch = match self.partitions.epoch(slot) {
                     Some(epoch) => epoch,
                     None => {
@@ -225,13 +227,6 @@ impl<'a> Connected<'a> {
                         epoch
                     }
                 };
-                let topic = &self.session.places[slot].topic;
-                let reader = &mut self.reader;
-                let read = |delivery: lapin::message::Delivery| {
-                    let message = wire::read(reader, topic, &delivery.properties, delivery.data);
-                    (delivery.delivery_tag, Arc::new(message))
-                };
-                let messages = deliveries.into_iter().map(read).collect();
                 self.session.news.send_one(News::Deliveries { slot, epoch, messages });
                 None
             }

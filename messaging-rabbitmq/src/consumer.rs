@@ -18,6 +18,8 @@ use messaging::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::acks;
+
 /// Messages of one partition that are handed over before it is the next one's turn.
 const TURN: usize = 64;
 /// Messages handed over in one call.
@@ -50,6 +52,8 @@ pub(crate) struct Desk {
 #[derive(Default)]
 pub(crate) struct Orders {
     pub(crate) settled: Vec<Settled>,
+    /// The session comes to look soon, whatever is settled meanwhile.
+    pub(crate) attended: bool,
     /// Partitions on which nothing runs any more, with their epochs.
     pub(crate) released: Vec<(usize, u64)>,
     /// The instance will close.
@@ -93,16 +97,25 @@ struct Slot {
     epoch: u64,
     handle: Option<PartitionHandle>,
     waiting: VecDeque<(u64, Arc<Message>)>,
+    /// So many that are settled are worth being told at once.
+    enough: usize,
 }
 
 impl RabbitMqConsumer {
     pub(crate) fn new(
         desk: Arc<Desk>,
         news: Receiver<News>,
-        partitions: impl IntoIterator<Item = (Name, u32)>,
+        partitions: impl IntoIterator<Item = (Name, u32, u16)>,
         revoke_drain: Duration,
     ) -> Self {
-        let slot = |(topic, partition)| Slot { topic, partition, epoch: 0, handle: None, waiting: VecDeque::new() };
+        let slot = |(topic, partition, prefetch)| Slot {
+            topic,
+            partition,
+            epoch: 0,
+            handle: None,
+            waiting: VecDeque::new(),
+            enough: acks::enough(prefetch),
+        };
         Self {
             desk,
             news,
@@ -228,18 +241,27 @@ impl Consumer for RabbitMqConsumer {
         let Some(slot) = slot.filter(|slot| self.slots[*slot].epoch == settlement.epoch) else { return };
         let tags = settlement.finished.iter().map(|position| position.major);
         let through = settlement.through.map_or(0, |position| position.major);
-        self.order(|orders| {
-            match orders.settled.iter_mut().find(|noted| noted.slot == slot && noted.epoch == settlement.epoch) {
-                Some(noted) => {
-                    noted.tags.extend(tags);
-                    noted.through = noted.through.max(through);
-                }
-                None => {
-                    let epoch = settlement.epoch;
-                    orders.settled.push(Settled { slot, epoch, tags: tags.collect(), through });
-                }
+        let mut orders = self.desk.orders.lock();
+        let known = orders.settled.iter().position(|noted| noted.slot == slot && noted.epoch == settlement.epoch);
+        let count = match known {
+            Some(known) => {
+                let noted = &mut orders.settled[known];
+                noted.tags.extend(tags);
+                noted.through = noted.through.max(through);
+                noted.tags.len()
             }
-        });
+            None => {
+                let noted = Settled { slot, epoch: settlement.epoch, tags: tags.collect(), through };
+                let count = noted.tags.len();
+                orders.settled.push(noted);
+                count
+            }
+        };
+        let told = !orders.attended || count >= self.slots[slot].enough;
+        drop(orders);
+        if told {
+            self.desk.changed.notify_one();
+        }
     }
 
     fn release(&mut self, partition: PartitionHandle) {

@@ -4,19 +4,19 @@
 use std::{
     future::ready,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use futures::{Stream, StreamExt as _};
 use lapin::{
     Channel,
-    message::Delivery,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
 };
-use messaging::Error;
+use messaging::{Error, Message, Name, cloudevents::Reader};
 
-use crate::{link::Link, partitions::Place};
+use crate::{link::Link, partitions::Place, wire};
 
 /// Messages of one partition that are taken in at once.
 const MOST: usize = 256;
@@ -67,48 +67,57 @@ impl Drop for Quiet {
     }
 }
 
-/// The deliveries of one partition, in batches.
+/// The messages of one partition with their tags, in batches.
 pub(crate) struct Deliveries {
-    pub(crate) slot: usize,
-    pub(crate) generation: u64,
+    slot: usize,
+    generation: u64,
+    topic: Name,
+    reader: Reader,
     /// `None` once it has ended.
-    pub(crate) consumer: Option<Quiet>,
+    consumer: Option<Quiet>,
 }
 
 pub(crate) struct Taken {
     pub(crate) slot: usize,
     pub(crate) generation: u64,
-    pub(crate) deliveries: Vec<Delivery>,
+    pub(crate) messages: Vec<(u64, Arc<Message>)>,
     /// The stream has ended, perhaps for a reason.
     pub(crate) ended: Option<Option<lapin::Error>>,
+}
+
+impl Deliveries {
+    pub(crate) fn new(slot: usize, generation: u64, topic: Name, consumer: Quiet) -> Self {
+        Self { slot, generation, topic, reader: Reader::default(), consumer: Some(consumer) }
+    }
 }
 
 impl Stream for Deliveries {
     type Item = Taken;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Taken>> {
-        let (slot, generation) = (self.slot, self.generation);
-        let Some(Quiet(consumer)) = &mut self.consumer else { return Poll::Ready(None) };
-        let mut deliveries = Vec::new();
+        let Self { slot, generation, topic, reader, consumer } = &mut *self;
+        let Some(Quiet(stream)) = consumer else { return Poll::Ready(None) };
+        let mut messages = Vec::new();
         let ended = loop {
-            match consumer.poll_next_unpin(cx) {
+            match stream.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(delivery))) => {
-                    deliveries.push(delivery);
-                    if deliveries.len() < MOST {
+                    let message = wire::read(reader, topic, &delivery.properties, delivery.data);
+                    messages.push((delivery.delivery_tag, Arc::new(message)));
+                    if messages.len() < MOST {
                         continue;
                     }
                     break None;
                 }
                 Poll::Ready(Some(Err(error))) => break Some(Some(error)),
                 Poll::Ready(None) => break Some(None),
-                Poll::Pending if deliveries.is_empty() => return Poll::Pending,
+                Poll::Pending if messages.is_empty() => return Poll::Pending,
                 Poll::Pending => break None,
             }
         };
         if ended.is_some() {
             // What came before the end comes again.
-            self.consumer = None;
+            *consumer = None;
         }
-        Poll::Ready(Some(Taken { slot, generation, deliveries, ended }))
+        Poll::Ready(Some(Taken { slot: *slot, generation: *generation, messages, ended }))
     }
 }

@@ -11,8 +11,8 @@ use futures::{
     StreamExt as _,
     stream::{FuturesUnordered, SelectAll},
 };
-use lapin::{Channel, message::Delivery, options::BasicAckOptions, types::ShortString};
-use messaging::{Error, Name};
+use lapin::{Channel, options::BasicAckOptions, types::ShortString};
+use messaging::{Error, Message, Name};
 
 use crate::{
     acks::{Ack, Acks},
@@ -36,7 +36,7 @@ pub(crate) struct Place {
 /// What happens on the channels.
 pub(crate) enum Event {
     /// Messages.
-    Deliveries { slot: usize, deliveries: Vec<Delivery> },
+    Deliveries { slot: usize, messages: Vec<(u64, Arc<Message>)> },
     /// The channel has ended by itself.
     Ended { slot: usize, epoch: Option<u64>, error: Option<lapin::Error> },
     /// A partition that was wanted could not be consumed.
@@ -294,7 +294,8 @@ impl Partitions {
                         let (channel, consumer) = *opened;
                         state.retry_at = None;
                         state.phase = Phase::Waiting { channel };
-                        self.deliveries.push(Deliveries { slot, generation, consumer: Some(consumer) });
+                        let topic = self.places[slot].topic.clone();
+                        self.deliveries.push(Deliveries::new(slot, generation, topic, consumer));
                         if !wanted {
                             self.close(link, slot);
                         }
@@ -315,18 +316,18 @@ impl Partitions {
         }
     }
 
-    fn taken(&mut self, Taken { slot, generation, deliveries, ended }: Taken) -> Option<Event> {
+    fn taken(&mut self, Taken { slot, generation, messages, ended }: Taken) -> Option<Event> {
         let state = &mut self.slots[slot];
         if state.generation != generation || !matches!(state.phase, Phase::Waiting { .. } | Phase::Active { .. }) {
             return None;
         }
         let Some(error) = ended else {
-            let last = deliveries.last().map_or(0, |delivery| delivery.delivery_tag);
+            let last = messages.last().map_or(0, |(tag, _)| *tag);
             match &mut state.phase {
                 Phase::Active { acks, .. } => acks.handed_over(last),
                 _ => state.first_tag = last,
             }
-            return Some(Event::Deliveries { slot, deliveries });
+            return Some(Event::Deliveries { slot, messages });
         };
         let epoch = self.epoch(slot);
         let state = &mut self.slots[slot];

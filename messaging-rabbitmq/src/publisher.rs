@@ -4,6 +4,7 @@
 //! broker confirms, returns or refuses. It opens the connection anew when that is lost; what was unconfirmed then is
 //! unknown, and is not sent again.
 
+mod confirms;
 mod driver;
 mod outstanding;
 mod topic;

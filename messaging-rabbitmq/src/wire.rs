@@ -8,12 +8,15 @@
 //! known, is the header `message-id`. `messaging-key` holds the key. A header that is itself called so, or begins
 //! with `header:`, is written with `header:` in front; a name that stands more than once is one header with a list.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, btree_map::Entry},
+};
 
 use bytes::Bytes;
 use lapin::{
     BasicProperties,
-    types::{AMQPValue, FieldArray, FieldTable, ShortString},
+    types::{AMQPValue, ShortString},
 };
 use messaging::{
     Message, Name,
@@ -35,7 +38,7 @@ const SHORT: usize = 255;
 /// # Errors
 /// What does not fit into AMQP.
 pub(crate) fn properties(message: &Message, prefix: &str) -> Result<BasicProperties, String> {
-    let mut headers = FieldTable::default();
+    let mut headers = BTreeMap::new();
     let mut too_long = None;
     let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
     let is_event = message.envelope.is_some();
@@ -59,14 +62,15 @@ pub(crate) fn properties(message: &Message, prefix: &str) -> Result<BasicPropert
                 return;
             }
         }
-        let name: Cow<'_, str> = match name.strip_prefix(cloudevents::PREFIX).filter(|_| is_event) {
-            Some(attribute) => format!("{prefix}{attribute}").into(),
-            None if name == KEY || name.starts_with(ESCAPE) => format!("{ESCAPE}{name}").into(),
-            None => name.into(),
+        let name = match name.strip_prefix(cloudevents::PREFIX).filter(|_| is_event) {
+            Some(attribute) => [prefix, attribute].concat(),
+            None if name == KEY || name.starts_with(ESCAPE) => [ESCAPE, name].concat(),
+            None => name.to_owned(),
         };
-        match short(&name) {
-            Some(name) => add(&mut headers, name, value),
-            None => too_long = Some(name.into_owned()),
+        if name.len() > SHORT {
+            too_long = Some(name);
+        } else if let Ok(name) = ShortString::try_new(name) {
+            add(&mut headers, name, value);
         }
     });
     if let Some(name) = too_long {
@@ -79,14 +83,14 @@ pub(crate) fn properties(message: &Message, prefix: &str) -> Result<BasicPropert
         properties = properties.with_message_id(id);
     }
     if let Some(envelope) = &message.envelope {
-        if let Some(id) = short(&envelope.id.to_string()) {
+        if let Some(id) = short(envelope.id.to_string()) {
             properties = properties.with_message_id(id);
         }
-        if let Some(name) = short(&envelope.name) {
+        if let Some(name) = short(envelope.name.as_str()) {
             properties = properties.with_type(name);
         }
     }
-    Ok(if headers.inner().is_empty() { properties } else { properties.with_headers(headers) })
+    Ok(if headers.is_empty() { properties } else { properties.with_headers(headers.into()) })
 }
 
 /// About how many bytes the properties take: they have to fit into one frame.
@@ -130,7 +134,7 @@ pub(crate) fn read(reader: &mut Reader, topic: &Name, properties: &BasicProperti
     message
 }
 
-fn short(text: &str) -> Option<ShortString> {
+fn short(text: impl Into<String>) -> Option<ShortString> {
     ShortString::try_new(text).ok()
 }
 
@@ -138,19 +142,19 @@ fn bytes(value: &[u8]) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
-fn add(headers: &mut FieldTable, name: ShortString, value: &[u8]) {
-    let value = match headers.inner().get(name.as_str()) {
-        None => bytes(value),
-        Some(there) => {
-            let mut values = match there {
-                AMQPValue::FieldArray(values) => values.clone(),
-                one => FieldArray::from(vec![one.clone()]),
-            };
-            values.push(bytes(value));
-            AMQPValue::FieldArray(values)
+fn add(headers: &mut BTreeMap<ShortString, AMQPValue>, name: ShortString, value: &[u8]) {
+    match headers.entry(name) {
+        Entry::Vacant(free) => {
+            free.insert(bytes(value));
         }
-    };
-    headers.insert(name, value);
+        Entry::Occupied(mut there) => match there.get_mut() {
+            AMQPValue::FieldArray(values) => values.push(bytes(value)),
+            one => {
+                let first = std::mem::replace(one, AMQPValue::Void);
+                *one = AMQPValue::FieldArray(vec![first, bytes(value)].into());
+            }
+        },
+    }
 }
 
 /// A value as others may have written it, as bytes: text as it is, numbers and truth in words.
@@ -179,6 +183,7 @@ fn value_bytes(value: &AMQPValue) -> Cow<'_, [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lapin::types::FieldTable;
     use messaging::{Envelope, EventId, Headers, Timestamp};
 
     fn event() -> Message {

@@ -12,9 +12,12 @@ use crate::report::Row;
 
 /// The variable that says how many rounds of each side count; 5 unless it is set.
 const ROUNDS: &str = "BENCH_ROUNDS";
-/// How long a round's publishing should take, and what it may put on the disk.
+/// The variable that says which sizes of payload; both unless it is set.
+const BYTES: &str = "BENCH_BYTES";
+/// How long the faster half of a round should take, which is the consuming, and what it may put on the disk. What begins
+/// and ends a shorter one would be a good part of it.
 const ROUND: Duration = Duration::from_secs(5);
-const MOST_BYTES: usize = 400 << 20;
+const MOST_BYTES: usize = 640 << 20;
 /// What an event weighs beside its payload, roughly.
 const ENVELOPE_BYTES: usize = 250;
 /// Messages of the rounds that come before, to warm up and to find out how many make a round.
@@ -46,8 +49,9 @@ pub(crate) async fn contest(
     raw: &dyn Contender,
 ) -> anyhow::Result<Vec<Row>> {
     let rounds = std::env::var(ROUNDS).map_or(Ok(5), |given| given.parse()).context(ROUNDS)?;
+    let only: Option<usize> = std::env::var(BYTES).ok().map(|given| given.parse()).transpose().context(BYTES)?;
     let mut rows = Vec::new();
-    for payload_bytes in [1_024, 100] {
+    for payload_bytes in [1_024, 100].into_iter().filter(|bytes| only.is_none_or(|only| only == *bytes)) {
         let name = |round: &str| format!("{broker}-{payload_bytes}-{round}-{:08x}", fastrand::u32(..));
         let errand = |round: &str, messages| Arc::new(Errand::new(&name(round), partitions, messages, payload_bytes));
         let run = |side, errand: Arc<Errand>| async move {
@@ -60,7 +64,8 @@ pub(crate) async fn contest(
         };
         run(ours, errand("trial-ours", TRIAL)).await?;
         let trial = run(raw, errand("trial-raw", TRIAL)).await?;
-        let by_time = (trial.publish.per_second(TRIAL) * ROUND.as_secs_f64()) as u64;
+        let fastest = trial.publish.per_second(TRIAL).max(trial.consume.per_second(TRIAL));
+        let by_time = (fastest * ROUND.as_secs_f64()) as u64;
         let messages = by_time.clamp(TRIAL, (MOST_BYTES / (payload_bytes + ENVELOPE_BYTES)) as u64);
         let mut pairs = Vec::new();
         for round in 0..rounds {

@@ -4,23 +4,17 @@ use std::{
     collections::HashMap,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use futures::{
-    FutureExt as _, StreamExt as _,
-    stream::{BoxStream, FuturesUnordered},
-};
-use lapin::{
-    Channel, Confirmation, Event,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
-};
+use futures::{StreamExt as _, stream::BoxStream};
+use lapin::{Channel, Confirmation, Event, options::ConfirmSelectOptions};
 use messaging::{Batch, Error, ErrorKind, Name, Outcome};
 
 use super::{
     Desk,
-    outstanding::{Outstanding, Place},
+    confirms::{Answers, Confirms},
+    outstanding::Outstanding,
     topic::Topic,
 };
 use crate::{
@@ -35,7 +29,6 @@ const FRAME_ROOM: usize = 1_024;
 /// How long to wait before a lost connection is tried again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-type Answer = (Place, lapin::Result<Confirmation>);
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 pub(super) struct Driver {
@@ -43,10 +36,10 @@ pub(super) struct Driver {
     desk: Arc<Desk>,
     deadline: Duration,
     outstanding: Outstanding,
-    /// The batch from which the next message is sent.
-    front: u64,
     topics: HashMap<Name, Topic>,
-    confirms: FuturesUnordered<Task<Answer>>,
+    confirms: Confirms,
+    /// An emptied buffer.
+    answers: Answers,
     open: Option<Arc<Open>>,
     /// A connection that is being opened, or a topic that is being looked at.
     opening: Option<Task<Result<Arc<Open>, Error>>>,
@@ -58,9 +51,9 @@ pub(super) struct Driver {
 }
 
 /// A connection that can be published on.
-struct Open {
+pub(super) struct Open {
     link: Link,
-    channel: Channel,
+    pub(super) channel: Channel,
 }
 
 impl Open {
@@ -78,9 +71,9 @@ impl Driver {
             desk,
             deadline,
             outstanding: Outstanding::default(),
-            front: 0,
             topics: HashMap::new(),
-            confirms: FuturesUnordered::new(),
+            confirms: Confirms::default(),
+            answers: Answers::default(),
             open: None,
             opening: None,
             learning: None,
@@ -110,7 +103,7 @@ impl Driver {
             let due = self.due();
             tokio::select! {
                 biased;
-                answer = self.confirms.next(), if !self.confirms.is_empty() => self.answered(answer),
+                () = self.confirms.ready() => self.answered(),
                 event = self.events.next() => self.happened(event),
                 opened = wait(&mut self.opening) => self.connected(opened),
                 learnt = wait(&mut self.learning) => self.learnt(learnt),
@@ -158,8 +151,8 @@ impl Driver {
         let largest = open.link.connection.configuration().frame_max() as usize - FRAME_ROOM;
         let mut done = Vec::new();
         while self.outstanding.unconfirmed() < self.links.config.confirm_window {
-            let Some((place, message)) = self.outstanding.next(self.front) else { break };
-            self.front = place.batch;
+            let Some(place) = self.outstanding.next() else { break };
+            let Some(message) = self.outstanding.message(place) else { break };
             let refusal = if self.outstanding.follows_failed(place) {
                 Some(Outcome::rejected("not sent: an earlier message of its key was not confirmed"))
             } else if wire::properties_weight(message) > largest {
@@ -186,25 +179,13 @@ impl Driver {
                     continue;
                 }
             };
-            let (exchange, key) = (topic.exchange.clone(), topic.keys[partition as usize].clone());
-            let (open, payload) = (open.clone(), message.payload.clone());
-            let publishing: Task<Answer> = Box::pin(async move {
-                let options = BasicPublishOptions { mandatory: true, immediate: false };
-                let sending = open.channel.basic_publish(exchange, key, options, &payload, properties);
-                let result = match sending.await {
-                    Ok(confirm) => confirm.await,
-                    Err(error) => Err(error),
-                };
-                (place, result)
-            });
+            let route = (topic.exchange.clone(), topic.keys[partition as usize].clone());
+            let payload = message.payload.clone();
             self.outstanding.sent(place, partition);
-            match begin(publishing) {
-                Ok(publishing) => self.confirms.push(publishing),
-                Err(error) => {
-                    drop(done);
-                    self.lost(while_doing("publishing", error));
-                    return;
-                }
+            if let Err(error) = self.confirms.publish(place, &open, route, payload, properties) {
+                drop(done);
+                self.lost(while_doing("publishing", error));
+                return;
             }
         }
         // Outside the loop: the end of a batch lets the next one in.
@@ -212,23 +193,21 @@ impl Driver {
     }
 
     /// Takes every answer that is there before giving any on: a return comes with some confirm, not always its own.
-    fn answered(&mut self, first: Option<Answer>) {
-        let mut answers: Vec<Answer> = first.into_iter().collect();
-        while let Some(Some(answer)) = self.confirms.next().now_or_never() {
-            answers.push(answer);
-        }
+    fn answered(&mut self) {
+        let Some(open) = &self.open else { return };
+        let mut answers = std::mem::take(&mut self.answers);
+        self.confirms.answers(&open.channel, &mut answers);
         let mut failure = None;
-        let mut confirmed = Vec::with_capacity(answers.len());
-        let mut done: Vec<Option<Batch>> = Vec::new();
-        for (place, result) in answers {
-            let back = match result {
+        let mut done: Vec<Batch> = Vec::new();
+        for (place, answer) in answers.others.drain(..) {
+            let back = match answer {
                 Ok(Confirmation::Ack(back)) => {
-                    confirmed.push(place);
+                    answers.confirmed.push(place);
                     back
                 }
                 Ok(Confirmation::Nack(back)) => {
                     // Another group's queue may hold it.
-                    done.push(self.outstanding.answer(place, Outcome::unknown("the broker refused to confirm it")));
+                    done.extend(self.outstanding.answer(place, Outcome::unknown("the broker refused to confirm it")));
                     back
                 }
                 Ok(Confirmation::NotRequested) => None,
@@ -243,7 +222,8 @@ impl Driver {
                 tracing::warn!(exchange = %back.exchange, "the broker returned a message that is not outstanding");
             }
         }
-        done.extend(confirmed.into_iter().map(|place| self.outstanding.confirmed(place)));
+        done.extend(answers.confirmed.drain(..).filter_map(|place| self.outstanding.confirmed(place)));
+        self.answers = answers;
         if let Some(error) = failure {
             self.lost(while_doing("publishing", error));
         }
@@ -276,7 +256,7 @@ impl Driver {
             error = %reason.duplicate(), unconfirmed = self.outstanding.unconfirmed(), "the publisher lost its connection"
         );
         self.events = futures::stream::pending().boxed();
-        self.confirms = FuturesUnordered::new();
+        self.confirms = Confirms::default();
         self.learning = None;
         self.blocked = None;
         // It may have been the lack of an exchange.
@@ -324,8 +304,8 @@ impl Driver {
                 // Whoever waits for this topic is told; an unreachable broker shows on the connection too.
                 let outcome = || Outcome::Rejected(Error::new(error.kind(), error.duplicate().to_string()));
                 let mut done = Vec::new();
-                while let Some((place, message)) = self.outstanding.next(self.front) {
-                    if message.topic != name {
+                while let Some(place) = self.outstanding.next() {
+                    if self.outstanding.message(place).is_none_or(|message| message.topic != name) {
                         break;
                     }
                     done.extend(self.outstanding.answer(place, outcome()));
@@ -341,6 +321,7 @@ impl Driver {
         let due = self.outstanding.oldest().map_or(far, |oldest| oldest + self.patience());
         // Not again and again for what was sent a little before its time.
         let due = due.max(Instant::now() + Duration::from_millis(20));
+        let due = self.confirms.due().map_or(due, |looking| due.min(looking));
         self.closing.map_or(due, |closing| due.min(closing))
     }
 
@@ -351,6 +332,11 @@ impl Driver {
     }
 
     fn expire(&mut self) {
+        if let Some(open) = &self.open
+            && self.confirms.look_around(&open.channel)
+        {
+            self.answered();
+        }
         let why = || {
             let reason = match (&self.blocked, &self.open) {
                 (Some(reason), _) => format!("the broker blocks publishing ({reason})"),
@@ -368,16 +354,6 @@ impl Driver {
     }
 }
 
-/// Polls for the first time, which queues the message's frames: the caller's order is the order on the wire. An answer that
-/// is there before this thread came to look is kept, for it may be a refusal or bring a return as any other.
-fn begin(mut publishing: Task<Answer>) -> lapin::Result<Task<Answer>> {
-    match publishing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready((_, Err(error))) => Err(error),
-        Poll::Ready(answer) => Ok(std::future::ready(answer).boxed()),
-        Poll::Pending => Ok(publishing),
-    }
-}
-
 fn learn(links: Arc<Links>, open: Arc<Open>, topic: Name) -> Task<(Name, Result<u32, Error>)> {
     Box::pin(async move {
         let facts = Topology { links: &links, link: &open.link }.topic(&topic).await;
@@ -390,27 +366,5 @@ async fn wait<T>(task: &mut Option<Task<T>>) -> T {
     match task {
         Some(task) => task.await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::{pending, ready};
-
-    use super::*;
-
-    const PLACE: Place = Place { batch: 3, index: 7 };
-
-    #[tokio::test]
-    async fn a_refusal_that_is_there_at_once_is_read_like_any_other() {
-        let refused = begin(ready((PLACE, Ok(Confirmation::Nack(None)))).boxed()).expect("an answer");
-        assert_eq!(refused.await, (PLACE, Ok(Confirmation::Nack(None))));
-        assert!(begin(pending().boxed()).expect("none yet").now_or_never().is_none());
-    }
-
-    #[test]
-    fn a_channel_that_fails_at_once_is_told_at_once() {
-        let failed = begin(ready((PLACE, Err(lapin::ErrorKind::MissingHeartbeatError.into()))).boxed());
-        assert!(failed.is_err_and(|error| matches!(error.kind(), lapin::ErrorKind::MissingHeartbeatError)));
     }
 }

@@ -1,7 +1,7 @@
 //! [`Outstanding`]: the batches that are with the publisher's task, which of their messages were sent, and how each ended.
 
 use std::{
-    collections::BTreeMap,
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,8 +21,11 @@ pub(crate) struct Place {
 /// All batches, in the order in which they were handed over.
 #[derive(Default)]
 pub(crate) struct Outstanding {
-    batches: BTreeMap<u64, Sent>,
-    next: u64,
+    batches: VecDeque<Option<Sent>>,
+    /// The number of the first of them.
+    first: u64,
+    /// The batch from which the next message is sent.
+    sending: u64,
     /// Messages that were sent and have no answer.
     unconfirmed: usize,
 }
@@ -57,8 +60,7 @@ impl Outstanding {
         let messages = vec![State::Waiting; batch.len()];
         let unanswered = batch.len();
         let sent = Sent { batch, messages, unanswered, next: 0, handed_over: Instant::now(), failed: Vec::new() };
-        self.batches.insert(self.next, sent);
-        self.next += 1;
+        self.batches.push_back(Some(sent));
     }
 
     /// How many messages were sent and have no answer.
@@ -70,16 +72,28 @@ impl Outstanding {
         self.batches.is_empty()
     }
 
-    /// The next message to be sent. `from` is the batch of the one before: batches are sent one after the other.
-    pub(crate) fn next(&self, from: u64) -> Option<(Place, &Arc<Message>)> {
-        let waiting = self.batches.range(from..).find(|(_, sent)| sent.next < sent.messages.len());
-        let (batch, sent) = waiting?;
-        Some((Place { batch: *batch, index: sent.next }, sent.batch.message(sent.next)))
+    /// The next message to be sent: batches are sent one after the other.
+    pub(crate) fn next(&mut self) -> Option<Place> {
+        self.sending = self.sending.max(self.first);
+        loop {
+            let index = self.index(self.sending)?;
+            match self.batches.get(index)? {
+                Some(sent) if sent.next < sent.messages.len() => {
+                    return Some(Place { batch: self.sending, index: sent.next });
+                }
+                _ => self.sending += 1,
+            }
+        }
+    }
+
+    /// A message that has no answer.
+    pub(crate) fn message(&self, place: Place) -> Option<&Arc<Message>> {
+        self.get(place.batch).map(|sent| sent.batch.message(place.index))
     }
 
     /// Whether an earlier message of this one's key and batch ended without a confirm.
     pub(crate) fn follows_failed(&self, place: Place) -> bool {
-        let Some(sent) = self.batches.get(&place.batch).filter(|sent| !sent.failed.is_empty()) else { return false };
+        let Some(sent) = self.get(place.batch).filter(|sent| !sent.failed.is_empty()) else { return false };
         let message = sent.batch.message(place.index);
         message.key.is_some()
             && sent.failed.iter().any(|earlier| {
@@ -90,7 +104,7 @@ impl Outstanding {
 
     /// This message was given to the client.
     pub(crate) fn sent(&mut self, place: Place, partition: u32) {
-        if let Some(sent) = self.batches.get_mut(&place.batch) {
+        if let Some(sent) = self.get_mut(place.batch) {
             sent.messages[place.index] = State::Sent { partition };
             sent.next = place.index + 1;
             self.unconfirmed += 1;
@@ -100,7 +114,8 @@ impl Outstanding {
     /// Answers a message that was sent or is the next to be; one that has its answer keeps it. A batch that has all of
     /// its answers comes back, to be dropped.
     pub(crate) fn answer(&mut self, place: Place, outcome: Outcome) -> Option<Batch> {
-        let sent = self.batches.get_mut(&place.batch)?;
+        let index = self.index(place.batch)?;
+        let sent = self.batches.get_mut(index)?.as_mut()?;
         match std::mem::replace(&mut sent.messages[place.index], State::Answered) {
             State::Answered => return None,
             State::Waiting => sent.next = sent.next.max(place.index + 1),
@@ -114,7 +129,7 @@ impl Outstanding {
         if sent.unanswered > 0 {
             return None;
         }
-        self.batches.remove(&place.batch).map(|sent| sent.batch)
+        self.remove(place.batch).map(|sent| sent.batch)
     }
 
     /// The broker has confirmed a message; it may have returned it before.
@@ -122,7 +137,7 @@ impl Outstanding {
         let outcome = match self.state(place)? {
             State::Sent { partition } => Outcome::Confirmed(Receipt::new(partition, None)),
             State::Returned { .. } => {
-                let topic = &self.batches.get(&place.batch)?.batch.message(place.index).topic;
+                let topic = &self.get(place.batch)?.batch.message(place.index).topic;
                 Outcome::Rejected(unroutable(topic))
             }
             State::Waiting | State::Answered => return None,
@@ -137,14 +152,14 @@ impl Outstanding {
     /// found.
     pub(crate) fn returned(&mut self, brought_by: Place, back: &BasicReturnMessage, prefix: &str) -> bool {
         let is_it = |sent: &Sent, index: usize| matches!(sent.messages[index], State::Sent { partition } if same(sent.batch.message(index), partition, back, prefix));
-        let near = self.batches.get(&brought_by.batch).filter(|sent| is_it(sent, brought_by.index)).map(|_| brought_by);
+        let near = self.get(brought_by.batch).filter(|sent| is_it(sent, brought_by.index)).map(|_| brought_by);
         let all = || {
-            self.batches.iter().find_map(|(batch, sent)| {
-                (0..sent.next).find(|index| is_it(sent, *index)).map(|index| Place { batch: *batch, index })
+            self.all().find_map(|(batch, sent)| {
+                (0..sent.next).find(|index| is_it(sent, *index)).map(|index| Place { batch, index })
             })
         };
         let Some(place) = near.or_else(all) else { return false };
-        if let Some(sent) = self.batches.get_mut(&place.batch)
+        if let Some(sent) = self.get_mut(place.batch)
             && let State::Sent { partition } = sent.messages[place.index]
         {
             sent.messages[place.index] = State::Returned { partition };
@@ -154,7 +169,7 @@ impl Outstanding {
 
     /// Everything that was sent and has no answer becomes unknown; returned messages are known to be nowhere.
     pub(crate) fn lose_sent(&mut self, reason: &Error) -> Vec<Batch> {
-        let places: Vec<Place> = self.batches.iter().flat_map(|(batch, sent)| sent.open(*batch)).collect();
+        let places: Vec<Place> = self.all().flat_map(|(batch, sent)| sent.open(batch)).collect();
         places
             .into_iter()
             .filter_map(|place| match self.state(place)? {
@@ -168,13 +183,13 @@ impl Outstanding {
     pub(crate) fn expire(&mut self, waiting: Duration, sent: Duration, why: impl Fn() -> Error) -> Vec<Batch> {
         let now = Instant::now();
         let mut places = Vec::new();
-        for (batch, entry) in &self.batches {
+        for (batch, entry) in self.all() {
             let age = now.saturating_duration_since(entry.handed_over);
             if age >= waiting {
-                places.extend((entry.next..entry.messages.len()).map(|index| (Place { batch: *batch, index }, false)));
+                places.extend((entry.next..entry.messages.len()).map(|index| (Place { batch, index }, false)));
             }
             if age >= sent {
-                places.extend(entry.open(*batch).map(|place| (place, true)));
+                places.extend(entry.open(batch).map(|place| (place, true)));
             }
         }
         let end = |(place, was_sent)| {
@@ -190,11 +205,39 @@ impl Outstanding {
 
     /// When the oldest batch was handed over.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.batches.values().next().map(|sent| sent.handed_over)
+        self.batches.front()?.as_ref().map(|sent| sent.handed_over)
+    }
+
+    fn index(&self, batch: u64) -> Option<usize> {
+        usize::try_from(batch.checked_sub(self.first)?).ok()
+    }
+
+    fn get(&self, batch: u64) -> Option<&Sent> {
+        self.batches.get(self.index(batch)?)?.as_ref()
+    }
+
+    fn get_mut(&mut self, batch: u64) -> Option<&mut Sent> {
+        let index = self.index(batch)?;
+        self.batches.get_mut(index)?.as_mut()
+    }
+
+    /// The first that is there is always in front.
+    fn remove(&mut self, batch: u64) -> Option<Sent> {
+        let index = self.index(batch)?;
+        let sent = self.batches.get_mut(index)?.take();
+        while let Some(None) = self.batches.front() {
+            self.batches.pop_front();
+            self.first += 1;
+        }
+        sent
+    }
+
+    fn all(&self) -> impl Iterator<Item = (u64, &Sent)> {
+        (self.first..).zip(&self.batches).filter_map(|(batch, sent)| Some((batch, sent.as_ref()?)))
     }
 
     fn state(&self, place: Place) -> Option<State> {
-        self.batches.get(&place.batch).map(|sent| sent.messages[place.index])
+        self.get(place.batch).map(|sent| sent.messages[place.index])
     }
 }
 

@@ -15,7 +15,7 @@ use crate::command::run;
 use crate::error::Error;
 use crate::kind::Kind;
 use crate::launch::Launch;
-use crate::node::{Node, Plan, blocking};
+use crate::node::{Node, Plan, Probe, blocking};
 use crate::options::{START_LIMIT, given, node_folder};
 use crate::ports;
 use crate::programs;
@@ -185,13 +185,22 @@ impl RabbitMqOptions {
         let control = Launch::new(&programs.place, programs.program("rabbitmqctl"), folder.path());
         let control = surroundings(control.envs(&programs.environment), folder.path(), distribution, mapper);
 
+        let probe: Probe = Arc::new(move || ready::rabbitmq(port));
+        #[cfg(feature = "tls")]
+        let probe: Probe = match &encrypted {
+            None => probe,
+            Some(Encrypted { port: second, .. }) => {
+                let second = *second;
+                Arc::new(move || ready::open(second).and_then(|_| probe()))
+            }
+        };
         let plan = Plan {
             name: Kind::RabbitMq.name().into(),
             folder,
             ports,
             launch: server,
             stop: Signal::TERM,
-            probe: Arc::new(move || ready::rabbitmq(port)),
+            probe,
             limit: self.limit,
         };
         let address = Address::local("amqp", Some("guest:guest"), [port], "/%2f");

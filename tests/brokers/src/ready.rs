@@ -20,6 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// `Ok` when ready, with the version if the protocol tells it; else what stood in the way.
 pub(crate) type Answer = Result<Option<String>, String>;
 
+/// Whether somebody listens there at all: for what is opened after the door that is asked in its protocol.
+#[cfg(feature = "tls")]
+pub(crate) fn open(port: u16) -> Answer {
+    connect(port).map(|_| None).map_err(|error| error.to_string())
+}
+
 fn connect(port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
