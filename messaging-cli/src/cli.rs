@@ -28,7 +28,7 @@ pub(crate) enum Command {
     Tail(Tail),
     /// Publish one message: an event with --name, raw bytes without.
     Publish(Publish),
-    /// Show how far a group is behind on its topics.
+    /// Show how far a group is behind on its topics, or every group of them.
     Lag(Lag),
     /// Look at the dead letters of a group, hand them to it once more, or drop them.
     #[command(subcommand)]
@@ -95,8 +95,8 @@ pub(crate) struct Publish {
 
 #[derive(Debug, Args)]
 pub(crate) struct Lag {
-    /// The group.
-    pub(crate) group: String,
+    /// The group; every group of the topics, if not given.
+    pub(crate) group: Option<String>,
     /// A topic of the group; as often as needed.
     #[arg(long = "topic", value_name = "TOPIC", required = true)]
     pub(crate) topics: Vec<String>,

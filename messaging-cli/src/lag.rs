@@ -1,7 +1,7 @@
-//! `lag`: how far a group is behind on its topics, with the replays it has not handled and the dead letters that nobody
+//! `lag`: how far a group is behind on its topics, or every group of them, with the replays it has not handled and the dead letters that nobody
 //! has resolved.
 
-use messaging::{Admin, Broker, OPERATORS, dead_letter_topic, replay_topic};
+use messaging::{Admin, Broker, ErrorKind, Name, OPERATORS, dead_letter_topic, replay_topic};
 use serde::Serialize;
 
 use crate::{
@@ -47,20 +47,19 @@ impl Of {
 }
 
 pub(crate) async fn run(broker: &dyn Broker, asked: &Lag, out: &Output) -> Result<(), Failure> {
-    check_name("GROUP", "group", &asked.group)?;
+    if let Some(group) = &asked.group {
+        check_name("GROUP", "group", group)?;
+    }
     let admin = broker.admin();
     let mut rows: Vec<Row> = Vec::new();
     for name in &asked.topics {
         topic(&*admin, "--topic", name).await?;
-        rows.extend(of_topic(&*admin, &asked.group, name, Of::Messages).await?);
-        for (of, companion, settled_by) in [
-            (Of::Replays, replay_topic(name, &asked.group), asked.group.as_str()),
-            (Of::DeadLetters, dead_letter_topic(name, &asked.group), OPERATORS),
-        ] {
-            // Without them the group has never been here.
-            if admin.describe(&companion).await?.is_some() {
-                rows.extend(of_topic(&*admin, settled_by, &companion, of).await?);
-            }
+        let groups = match &asked.group {
+            Some(group) => vec![Name::new(group)],
+            None => groups(&*admin, name).await?,
+        };
+        for group in groups {
+            rows.extend(of_group(&*admin, &group, name).await?);
         }
     }
     if !asked.partitions {
@@ -73,6 +72,31 @@ pub(crate) async fn run(broker: &dyn Broker, asked: &Lag, out: &Output) -> Resul
         let settled = row.settled_through.clone().unwrap_or_else(|| "-".to_owned());
         [row.group.clone(), row.topic.clone(), row.of.text().to_owned(), partition, settled, row.lag.to_string()]
     })
+}
+
+/// Every group that the broker knows on a topic.
+async fn groups(admin: &dyn Admin, topic: &str) -> Result<Vec<Name>, Failure> {
+    match admin.groups(topic).await {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            Err(Failure::usage(format!("GROUP has to be given: {error}")))
+        }
+        answered => Ok(answered?),
+    }
+}
+
+/// A group's messages of a topic, its replays and its dead letters.
+async fn of_group(admin: &dyn Admin, group: &str, topic: &str) -> Result<Vec<Row>, Failure> {
+    let mut rows = of_topic(admin, group, topic, Of::Messages).await?;
+    for (of, companion, settled_by) in [
+        (Of::Replays, replay_topic(topic, group), group),
+        (Of::DeadLetters, dead_letter_topic(topic, group), OPERATORS),
+    ] {
+        // Without them the group has never been here.
+        if admin.describe(&companion).await?.is_some() {
+            rows.extend(of_topic(admin, settled_by, &companion, of).await?);
+        }
+    }
+    Ok(rows)
 }
 
 async fn of_topic(admin: &dyn Admin, group: &str, topic: &str, of: Of) -> Result<Vec<Row>, Failure> {
@@ -92,7 +116,7 @@ async fn of_topic(admin: &dyn Admin, group: &str, topic: &str, of: Of) -> Result
 fn summed(rows: Vec<Row>) -> Vec<Row> {
     let mut sums: Vec<Row> = Vec::new();
     for row in rows {
-        match sums.iter_mut().find(|sum| sum.topic == row.topic) {
+        match sums.iter_mut().find(|sum| (&sum.group, &sum.topic) == (&row.group, &row.topic)) {
             Some(sum) => sum.lag += row.lag,
             None => sums.push(Row { partition: None, settled_through: None, ..row }),
         }

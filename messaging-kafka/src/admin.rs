@@ -114,6 +114,17 @@ impl KafkaAdmin {
         most
     }
 
+    /// The groups that have joined on a topic, by their dead letters, without which none joins.
+    fn groups_of(&self, topic: &str) -> Result<Vec<Name>, Error> {
+        let metadata = self
+            .client
+            .inner()
+            .fetch_metadata(None, self.config.connect_timeout)
+            .map_err(|error| from_kafka("asking for all topics", error))?;
+        let names: Vec<&str> = metadata.topics().iter().map(|found| found.name()).collect();
+        Ok(crate::inspect::groups(topic, &names))
+    }
+
     /// How many partitions a topic has, and which have a leader; `None` if there is no such topic.
     pub(crate) fn partitions_of(&self, topic: &str) -> Result<Option<Layout>, Error> {
         let doing = || format!("asking for topic {topic:?}");
@@ -248,6 +259,11 @@ impl Admin for KafkaAdmin {
             return Err(Error::new(ErrorKind::Config, reason));
         }
         Ok(TopicInfo::new(topic, partitions))
+    }
+
+    async fn groups(&self, topic: &str) -> Result<Vec<Name>, Error> {
+        let (admin, topic) = (self.clone(), Name::new(topic));
+        blocking(move || admin.groups_of(&topic)).await
     }
 
     async fn progress(&self, group: &str, topic: &str) -> Result<Vec<GroupProgress>, Error> {

@@ -162,3 +162,33 @@ fn position(consumer: &BaseConsumer<Onlooker>) -> Option<u64> {
         _ => None,
     }
 }
+
+/// The groups that have dead letters of a topic, which every group has that has joined. A name may be read in two ways, as
+/// names have dots in them: it belongs to the longest topic that there is.
+pub(crate) fn groups(topic: &str, topics: &[&str]) -> Vec<Name> {
+    let within = |topic: &str, letters: &str| -> Option<Name> {
+        let group = letters.strip_suffix(".dlq")?.strip_prefix(topic)?.strip_prefix('.')?;
+        Some(Name::from(group))
+    };
+    let is_of_longer = |letters: &str| {
+        topics.iter().any(|other| other.len() > topic.len() && *other != letters && within(other, letters).is_some())
+    };
+    let named = topics.iter().filter(|letters| !is_of_longer(letters)).filter_map(|letters| within(topic, letters));
+    let mut names: Vec<Name> = named.collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::groups;
+
+    #[test]
+    fn dead_letters_are_of_the_longest_topic_that_there_is() {
+        let topics =
+            ["a", "a.b", "a.g.dlq", "a.g.replay", "a.b.c.dlq", "a.b.b.dlq", "a.d.e.dlq", "ab.x.dlq", "b.y.dlq"];
+        assert_eq!(groups("a", &topics), ["d.e", "g"]);
+        assert_eq!(groups("a.b", &topics), ["b", "c"]);
+        assert!(groups("c", &topics).is_empty());
+    }
+}

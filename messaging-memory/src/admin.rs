@@ -55,6 +55,17 @@ impl Admin for MemoryAdmin {
         Ok(TopicInfo::new(name, there))
     }
 
+    async fn groups(&self, topic: &str) -> Result<Vec<Name>, Error> {
+        Ok(self.0.read(|state| {
+            let Some(topic) = state.find_topic(topic) else { return Vec::new() };
+            let reads = |id: &u32| state.cursors[*id as usize].topic == topic;
+            let groups = state.groups.iter().filter(|group| group.cursors.iter().any(reads));
+            let mut names: Vec<_> = groups.map(|group| group.name.clone()).collect();
+            names.sort();
+            names
+        }))
+    }
+
     async fn progress(&self, group: &str, topic: &str) -> Result<Vec<GroupProgress>, Error> {
         Ok(self.0.read(|state| {
             let (Some(group), Some(index)) = (state.find_group(group), state.find_topic(topic)) else {

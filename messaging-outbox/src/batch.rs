@@ -36,7 +36,7 @@ where
     async fn begin_batch(contexts: &[ResourceContext<'_, S>]) -> Result<(Self, Vec<Admission>), HandlerError> {
         let Some(first) = contexts.first() else { return Err(HandlerError::permanent("there is no message")) };
         let outbox = Outbox::from_ref(first.state);
-        let broker = outbox.messaging().broker().clone();
+        let broker = outbox.messaging().map_err(HandlerError::infrastructure)?.broker().clone();
         let identify = |context: &ResourceContext<'_, S>| Identity::of(context.delivery, context.group, &*broker);
         begin(outbox, contexts.iter().map(identify).collect()).await
     }

@@ -75,7 +75,8 @@ where
     /// lock timeout at most.
     async fn begin(context: ResourceContext<'_, S>) -> Result<Begun<Self>, HandlerError> {
         let outbox = Outbox::from_ref(context.state);
-        let identity = Identity::of(context.delivery, context.group, &**outbox.messaging().broker())?;
+        let messaging = outbox.messaging().map_err(HandlerError::infrastructure)?;
+        let identity = Identity::of(context.delivery, context.group, &**messaging.broker())?;
         begin(outbox, identity).await
     }
 

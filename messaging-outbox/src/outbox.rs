@@ -3,12 +3,12 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use messaging::{Error, ErrorKind, Messaging};
+use messaging::{Encoder, Error, ErrorKind, Messaging};
 use tokio::sync::Notify;
 
 use crate::{
@@ -31,7 +31,8 @@ pub struct Outbox {
 
 pub(crate) struct Inner {
     pub(crate) database: Database,
-    pub(crate) messaging: Messaging,
+    pub(crate) encoder: Encoder,
+    messaging: OnceLock<Messaging>,
     pub(crate) settings: OutboxSettings,
     pub(crate) shards: u32,
     pub(crate) signals: Signals,
@@ -55,6 +56,25 @@ impl Outbox {
     /// [`ErrorKind::Config`] if a setting is wrong, or differs from what the tables were first used with;
     /// [`ErrorKind::Unavailable`] if the database does not answer.
     pub async fn open(pool: impl Into<Pool>, messaging: &Messaging, settings: OutboxSettings) -> Result<Self, Error> {
+        let outbox = Self::open_without_broker(pool, messaging.encoder(), settings).await?;
+        outbox.attach(messaging)?;
+        Ok(outbox)
+    }
+
+    /// The same before there is a connection to the broker: what is recorded waits in the database until one is
+    /// [attached](Self::attach) and a relay is started. The encoder is that of the
+    /// [configuration](messaging::MessagingConfig::encoder) by which the connection is going to be made.
+    ///
+    /// Until then the largest message that the broker takes is not known: a larger one is not refused when it is recorded,
+    /// but when it is published.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_without_broker(
+        pool: impl Into<Pool>,
+        encoder: Encoder,
+        settings: OutboxSettings,
+    ) -> Result<Self, Error> {
         settings.validate()?;
         let deadlines = Deadlines {
             begin: settings.begin_deadline,
@@ -70,10 +90,19 @@ impl Outbox {
             done: Notify::new(),
             unseen: AtomicUsize::new(1),
         };
-        let outbox =
-            Self { inner: Arc::new(Inner { database, messaging: messaging.clone(), settings, shards, signals }) };
-        messaging.register_pending(Arc::new(Unsent::new(&outbox)));
-        Ok(outbox)
+        let inner = Inner { database, encoder, messaging: OnceLock::new(), settings, shards, signals };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Says by which connection events go out, once and for all clones.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if there is one already.
+    pub fn attach(&self, messaging: &Messaging) -> Result<(), Error> {
+        let second = |_| Error::new(ErrorKind::Config, "outbox: it has a connection to a broker already");
+        self.inner.messaging.set(messaging.clone()).map_err(second)?;
+        messaging.register_pending(Arc::new(Unsent::new(self)));
+        Ok(())
     }
 
     /// Begins a transaction. On SQLite it waits for the writers before it, in their order.
@@ -88,15 +117,19 @@ impl Outbox {
     /// those of one that died.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if a setting is wrong; otherwise what keeps the broker's publisher from being opened.
+    /// [`ErrorKind::Config`] if a setting is wrong; [`ErrorKind::Unavailable`] without a connection to the broker;
+    /// otherwise what keeps the broker's publisher from being opened.
     pub async fn start_relay(&self, settings: RelaySettings) -> Result<Relay, Error> {
         relay::start(self.clone(), settings).await
     }
 
     /// The connection that events go out by.
-    #[must_use]
-    pub fn messaging(&self) -> &Messaging {
-        &self.inner.messaging
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if none is [attached](Self::attach) yet.
+    pub fn messaging(&self) -> Result<&Messaging, Error> {
+        let missing = || Error::new(ErrorKind::Unavailable, "outbox: there is no connection to the broker yet");
+        self.inner.messaging.get().ok_or_else(missing)
     }
 
     /// Rows were recorded for these shards, or may have been.

@@ -94,7 +94,7 @@ impl Tx {
     /// [`ErrorKind::Malformed`] if the data cannot be encoded; [`ErrorKind::Rejected`] if the event is larger than the
     /// broker takes, or the transaction holds too many; [`ErrorKind::Config`] if its topic is no name of one.
     pub async fn publish<T: EventData>(&mut self, data: &T) -> Result<(), Error> {
-        let message = self.outbox.messaging().encode(data)?;
+        let message = self.outbox.inner.encoder.data(data)?;
         self.record(&message, Due::Now)
     }
 
@@ -106,7 +106,7 @@ impl Tx {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub async fn publish_at<T: EventData>(&mut self, data: &T, at: Timestamp) -> Result<(), Error> {
-        let message = self.outbox.messaging().encode(data)?;
+        let message = self.outbox.inner.encoder.data(data)?;
         self.record(&message, Due::At(at.unix_micros()))
     }
 
@@ -116,7 +116,7 @@ impl Tx {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub async fn publish_after<T: EventData>(&mut self, data: &T, delay: Duration) -> Result<(), Error> {
-        let message = self.outbox.messaging().encode(data)?;
+        let message = self.outbox.inner.encoder.data(data)?;
         self.record(&message, Due::After(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX / 4)))
     }
 
@@ -125,7 +125,7 @@ impl Tx {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub async fn publish_event<T: Serialize>(&mut self, event: Event<T>) -> Result<(), Error> {
-        let message = self.outbox.messaging().encode_event(event)?;
+        let message = self.outbox.inner.encoder.event(event)?;
         self.record(&message, Due::Now)
     }
 
@@ -143,7 +143,9 @@ impl Tx {
         if message.name().unwrap_or_default().contains('\0') || id.contains('\0') {
             return Err(Error::new(ErrorKind::Malformed, "an event's name and id cannot hold the character U+0000"));
         }
-        let (weight, limit) = (message.weight(), self.outbox.messaging().capabilities().max_message_bytes);
+        let messaging = self.outbox.messaging();
+        let limit = messaging.map_or(usize::MAX, |messaging| messaging.capabilities().max_message_bytes);
+        let weight = message.weight();
         if weight > limit {
             let what = format!(
                 "an event for topic {:?} has {weight} bytes of key, payload and headers; the limit is {limit}",

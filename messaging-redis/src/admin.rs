@@ -32,6 +32,19 @@ impl Admin for RedisAdmin {
         Ok(TopicInfo::new(name, made.partitions()))
     }
 
+    /// A group is on every partition: those of the first are all.
+    async fn groups(&self, topic: &str) -> Result<Vec<Name>, Error> {
+        let found = self.topics.describe(topic).await?;
+        let Some(stream) = found.as_ref().and_then(|topic| topic.streams.first()) else { return Ok(Vec::new()) };
+        let mut cmd = Cmd::new();
+        cmd.arg("XINFO").arg("GROUPS").arg(&**stream);
+        let groups: Vec<Value> = self.link.query("asking for the groups of a topic", cmd).await?;
+        let mut names: Vec<Name> =
+            groups.into_iter().filter_map(|group| field::<String>(&pairs(group), "name")).map(Name::from).collect();
+        names.sort();
+        Ok(names)
+    }
+
     async fn progress(&self, group: &str, topic: &str) -> Result<Vec<GroupProgress>, Error> {
         let Some(topic) = self.topics.describe(topic).await? else { return Ok(Vec::new()) };
         let mut pipe = Pipeline::new();

@@ -9,7 +9,7 @@ use crate::{
     capability::Capabilities,
     consumer::Consumer,
     delivery::{Delivery, Position},
-    error::Error,
+    error::{Error, ErrorKind},
     name::Name,
     pending::PendingWork,
     publisher::Publisher,
@@ -177,6 +177,15 @@ pub trait Admin: Send + Sync {
     /// # Errors
     /// If it exists with another number of partitions (both are named), or the broker does not answer or refuses.
     async fn ensure_topic(&self, topic: &str, spec: &TopicSpec) -> Result<TopicInfo, Error>;
+
+    /// The groups that have joined on a topic, of which the broker still knows, by name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] if the broker cannot tell, as here; if it does not answer within the backend's deadline.
+    async fn groups(&self, topic: &str) -> Result<Vec<Name>, Error> {
+        let told = format!("the broker does not tell which groups there are on topic {topic:?}");
+        Err(Error::new(ErrorKind::Unsupported, told))
+    }
 
     /// How far a group is on a topic, a row per partition.
     ///

@@ -7,6 +7,7 @@ use crate::{
     codec::Codecs,
     error::{Error, ErrorKind},
     name::Name,
+    publish::Encoder,
     trace::TracePropagator,
 };
 
@@ -131,6 +132,12 @@ impl MessagingConfig {
     pub fn trace_propagator(mut self, propagator: Arc<dyn TracePropagator>) -> Self {
         self.trace_propagator = Some(propagator);
         self
+    }
+
+    /// Makes messages as a connection with this configuration does. It needs no broker.
+    #[must_use]
+    pub fn encoder(&self) -> Encoder {
+        Encoder::new(self.source.clone(), self.codecs.clone(), self.trace_propagator.clone())
     }
 
     /// The broker's address.

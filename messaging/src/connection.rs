@@ -221,6 +221,12 @@ impl Messaging {
         Ok(outcomes)
     }
 
+    /// Makes messages as this connection does, without sending them.
+    #[must_use]
+    pub fn encoder(&self) -> Encoder {
+        self.inner.encoder.another()
+    }
+
     /// Encodes data as the message that [`publish`](Self::publish) would send.
     ///
     /// # Errors

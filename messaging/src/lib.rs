@@ -67,6 +67,7 @@ pub use name::{Name, validate_name};
 pub use partition::partition_for_key;
 pub use pending::{NotSettled, PendingWork};
 pub use policy::{FailurePolicy, OnDeadLetter, OnUnhandled};
+pub use publish::Encoder;
 pub use publisher::{Batch, Outcome, Publisher, Receipt, Settling};
 pub use router::{
     Admission, Attempt, BatchHandler, BatchOptions, BatchResource, Begun, Cancellation, Ending, Finished, FromDelivery,

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: hands over to the benchmarks' own program.
 
-use crate::cargo::{cargo, succeeds};
+use crate::cargo::{cargo, root, succeeds, target};
 
 /// Benchmarks that need a broker or a database. Each is a feature of the benchmarks' program, so that the others stay
 /// without its client.
@@ -37,7 +37,18 @@ fn counted(names: &[&str]) -> anyhow::Result<bool> {
     }
     let mut command = cargo(["run", "--profile", "dist", "--package", "benches", "--bin", "benches", "--"]);
     command.args(names);
-    succeeds(command)
+    Ok(succeeds(command)? && (!names.contains(&"memory") || peers()?))
+}
+
+/// Other libraries, by the same measure. They are no part of the workspace, and may need a newer Rust.
+fn peers() -> anyhow::Result<bool> {
+    let folder = root().join("benches/peers");
+    let peers = |action: &str| {
+        let mut command = cargo([action, "--locked", "--profile", "dist"]);
+        command.current_dir(&folder).env("CARGO_TARGET_DIR", target());
+        command
+    };
+    Ok(succeeds(peers("build"))? && succeeds(peers("run"))?)
 }
 
 /// What is measured against a broker: both sides are built alike, as `--release` builds them.

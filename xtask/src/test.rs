@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test of the workspace, with real brokers, and one line that sums them up.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -11,8 +11,10 @@ use crate::cargo::cargo;
 use crate::progress::Steps;
 
 mod outcome;
+mod programs;
 
 use outcome::Outcome;
+use programs::Program;
 
 /// The variable that tests with random choices take their seed from.
 const SEED: &str = "MESSAGING_TEST_SEED";
@@ -92,8 +94,45 @@ fn first_seed() -> anyhow::Result<u64> {
     }
 }
 
-/// One run over all test programs and documentation, its output passed on.
+/// One run over all test programs and documentation, the output of each passed on when it has ended.
 fn tests(arguments: &Arguments, seed: u64) -> anyhow::Result<Outcome> {
+    let begin = Instant::now();
+    let (mut outcome, mut times) = (Outcome::default(), Vec::new());
+    let Some(mut programs) = built(arguments)? else {
+        println!("something did not compile");
+        outcome.failed = 1;
+        return Ok(outcome);
+    };
+    println!("build: {}", seconds(begin.elapsed()));
+    for program in &mut programs {
+        arguments.filter.iter().chain(&arguments.options).for_each(|argument| program.arg(argument));
+    }
+    if programs.iter().any(|program| program.is_library) {
+        let mut command = test_command(arguments);
+        command.arg("--doc").args(&arguments.filter).arg("--").args(&arguments.options);
+        programs.push(Program::other("documentation", command));
+    }
+
+    programs::run(programs, (SEED, &seed.to_string()), |ran| {
+        let mut shown = std::io::stdout().lock();
+        writeln!(shown, "\n== {}: {}", ran.name, seconds(ran.time))?;
+        shown.write_all(&ran.output)?;
+        let failed_before = outcome.failed;
+        String::from_utf8_lossy(&ran.output).lines().for_each(|line| outcome.read(line));
+        if let Some(failure) = ran.failure.filter(|_| outcome.failed == failed_before) {
+            let died = format!("{} ended with {failure}, and told of no failed test", ran.name);
+            writeln!(shown, "{died}")?;
+            outcome.failed += 1;
+            outcome.failures.push(died);
+        }
+        times.push((ran.time, ran.name));
+        Ok(())
+    })?;
+    say_what_took_long(times);
+    Ok(outcome)
+}
+
+fn test_command(arguments: &Arguments) -> Command {
     let mut command = cargo(["test", "--no-fail-fast", "--all-features"]);
     if arguments.package.is_empty() {
         command.arg("--workspace");
@@ -101,25 +140,29 @@ fn tests(arguments: &Arguments, seed: u64) -> anyhow::Result<Outcome> {
     for package in &arguments.package {
         command.args(["--package", package]);
     }
-    command.args(&arguments.filter).arg("--").args(&arguments.options);
-    command.env(SEED, seed.to_string()).stdout(Stdio::piped());
-    let mut cargo = command.spawn().context("starting cargo")?;
+    command
+}
 
-    let mut outcome = Outcome::default();
+/// Builds all test programs; nothing if one does not compile.
+fn built(arguments: &Arguments) -> anyhow::Result<Option<Vec<Program>>> {
+    let mut command = test_command(arguments);
+    command.args(["--no-run", "--quiet", "--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
+    let mut cargo = command.spawn().context("starting cargo")?;
     let output = cargo.stdout.take().context("cargo has no output")?;
-    let mut shown = std::io::stdout().lock();
+    let mut programs = Vec::new();
     for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("reading what the tests print")?;
-        shown.write_all(&line)?;
-        shown.write_all(b"\n")?;
-        outcome.read(&String::from_utf8_lossy(&line));
+        programs.extend(Program::read(&line.context("reading what cargo built")?));
     }
-    let status = cargo.wait().context("waiting for cargo")?;
-    if !status.success() && outcome.failed == 0 {
-        writeln!(shown, "cargo test ended with {status}: something did not compile, or a test program died")?;
-        outcome.failed = 1;
+    Ok(cargo.wait().context("waiting for cargo")?.success().then_some(programs))
+}
+
+/// The programs that took more than a second, the longest first.
+fn say_what_took_long(mut times: Vec<(Duration, String)>) {
+    times.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+    println!("\nhow long each program took, two at a time:");
+    for (time, name) in times.iter().take_while(|(time, _)| time.as_secs() > 0) {
+        println!("{:>9}  {name}", seconds(*time));
     }
-    Ok(outcome)
 }
 
 fn seconds(time: Duration) -> String {

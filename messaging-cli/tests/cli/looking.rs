@@ -116,6 +116,42 @@ async fn lag_is_what_a_group_has_not_settled() {
     assert!(missing.code == 1 && missing.err.contains(r#"--topic: there is no topic "no-such-topic""#), "{missing:?}");
 }
 
+async fn without_a_group_lag_is_of_every_group(url: &str) {
+    let messaging = connect(url).await;
+    // The longer name is a topic of its own, whose groups are not the shorter one's.
+    for (group, topic) in [("b", "crowd"), ("a", "crowd"), ("c", "crowd.of-two")] {
+        Handler::default().run(&messaging, group, topic).await.shutdown(Duration::from_secs(10)).await.unwrap();
+        crate::group::publish(&messaging, topic, 1).await;
+    }
+    let rows = run(&["--url", url, "--json", "lag", "--topic", "crowd", "--topic", "crowd.of-two"]).await.objects();
+    let of_messages = rows.iter().filter(|row| row["of"] == "messages");
+    let lags: Vec<_> = of_messages.map(|row| (&row["group"], &row["topic"], row["lag"].as_u64().unwrap())).collect();
+    let (crowd, two) = (&"crowd".into(), &"crowd.of-two".into());
+    assert_eq!(lags, [(&"a".into(), crowd, 2), (&"b".into(), crowd, 2), (&"c".into(), two, 1)], "{rows:?}");
+    assert_eq!(rows.len(), 9, "with replays and dead letters: {rows:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_redis_without_a_group_lag_is_of_every_group() {
+    let Some(redis) = or_skip(Redis::shared().await) else { return };
+    without_a_group_lag_is_of_every_group(&redis.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_kafka_without_a_group_lag_is_of_every_group() {
+    let Some(kafka) = or_skip(Kafka::shared().await) else { return };
+    without_a_group_lag_is_of_every_group(&kafka.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_rabbitmq_which_does_not_tell_its_groups_lag_wants_one() {
+    let Some(rabbitmq) = or_skip(RabbitMq::shared().await) else { return };
+    let url = rabbitmq.url();
+    connect(&url).await.admin().ensure_topic("crowd", &TopicSpec::default()).await.unwrap();
+    let refused = run(&["--url", &url, "lag", "--topic", "crowd"]).await;
+    assert!(refused.code == 2 && refused.err.contains("GROUP has to be given"), "{refused:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_doctor_names_what_is_wrong() {
     let Some(redis) = or_skip(Redis::shared().await) else { return };

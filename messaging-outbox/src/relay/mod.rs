@@ -112,9 +112,10 @@ pub(crate) async fn start(outbox: Outbox, settings: RelaySettings) -> Result<Rel
     let mut publisher = PublisherOptions::default();
     publisher.deadline = settings.publish_deadline;
     publisher.declare = settings.declare.clone();
-    let trace_propagator = outbox.messaging().trace_propagator().cloned();
+    let messaging = outbox.messaging()?;
+    let trace_propagator = messaging.trace_propagator().cloned();
     let options = MessagingOptions { publisher, trace_propagator, ..MessagingOptions::default() };
-    let broker = outbox.messaging().broker().clone();
+    let broker = messaging.broker().clone();
     let publisher = broker.publisher(options.publisher.clone()).await?;
     let way = Messaging::with_publisher(broker, publisher.clone(), options);
     let capabilities = way.capabilities();

@@ -66,7 +66,7 @@ impl App {
         let policy = FailurePolicy::immediate().max_attempts(3);
         let router = Router::new("things").topic(TOPIC).failure_policy(policy);
         let router = router.route(Route::batch("orders.created", options, handler));
-        self.outbox.messaging().run_one(router.with_state(self.clone())).await.unwrap()
+        self.outbox.messaging().unwrap().run_one(router.with_state(self.clone())).await.unwrap()
     }
 }
 

@@ -49,7 +49,7 @@ impl App {
     }
 
     async fn run(&self, router: Router<Self>) -> Running {
-        self.outbox.messaging().run_one(router.with_state(self.clone())).await.unwrap()
+        self.outbox.messaging().unwrap().run_one(router.with_state(self.clone())).await.unwrap()
     }
 
     fn router(&self) -> Router<App> {

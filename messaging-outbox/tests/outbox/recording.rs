@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use messaging::{ErrorKind, Event};
+use messaging::{Delivery, ErrorKind, Event, MessagingConfig, Router};
 use messaging_memory::MemoryBroker;
-use messaging_outbox::{Outbox, OutboxSettings};
+use messaging_outbox::{Outbox, OutboxSettings, RelaySettings};
 
-use crate::given::{Database, Given, execute, insert_thing, number, on_each_database, order, until};
+use crate::given::{
+    Database, Given, LIMIT, OrderCreated, TOPIC, execute, insert_thing, number, on_each_database, order, until,
+};
 
 on_each_database! {
     a_commit_records_rows_and_events_together,
@@ -17,6 +19,7 @@ on_each_database! {
     replicas_that_open_at_once_agree,
     shards_are_fixed_by_the_first,
     an_attribute_records_in_the_transaction,
+    what_is_recorded_without_a_broker_goes_out_by_the_one_that_comes,
 }
 
 async fn a_commit_records_rows_and_events_together(database: Database) {
@@ -137,4 +140,31 @@ async fn an_attribute_records_in_the_transaction(database: Database) {
     complete(&mut tx, 8).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!((given.count("things").await, given.count("messaging_outbox").await), (1, 1));
+}
+
+async fn what_is_recorded_without_a_broker_goes_out_by_the_one_that_comes(database: Database) {
+    let config = MessagingConfig::from_url("memory:").unwrap().source("shop");
+    let opening = Outbox::open_without_broker(database.pool.clone(), config.encoder(), OutboxSettings::default());
+    let outbox = opening.await.unwrap();
+    let mut tx = outbox.begin().await.unwrap();
+    tx.publish(&order(1, 0)).await.unwrap();
+    tx.publish_event(Event::new(order(1, 1))).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(outbox.messaging().unwrap_err().kind(), ErrorKind::Unavailable);
+    let refused = outbox.start_relay(RelaySettings::default()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+
+    let bus = MemoryBroker::new();
+    let listening = Router::new("listener").on_message(TOPIC, async |_: Delivery| {});
+    let listening = bus.messaging().run_one(listening).await.unwrap();
+    outbox.attach(&bus.messaging()).unwrap();
+    assert_eq!(outbox.attach(&bus.messaging()).unwrap_err().kind(), ErrorKind::Config);
+    let relay = outbox.start_relay(RelaySettings::default()).await.unwrap();
+    bus.settled().await.unwrap();
+    let published: Vec<Event<OrderCreated>> = bus.published().unwrap();
+    let sequences: Vec<_> = published.iter().map(|event| event.data.sequence).collect();
+    assert_eq!(sequences, [0, 1]);
+    assert!(published.iter().all(|event| event.source() == "shop"), "{published:?}");
+    relay.shutdown(LIMIT).await.unwrap();
+    listening.shutdown(LIMIT).await.unwrap();
 }

@@ -22,7 +22,9 @@ use crate::{
 /// message keeps its chunk alive: small, so that a long-parked one holds little.
 const CHUNK: usize = 8 * 1024;
 
-pub(crate) struct Encoder {
+/// Makes the messages that a [`Messaging`](crate::Messaging) would publish, without a broker: for whoever records them, to
+/// be published later.
+pub struct Encoder {
     source: Name,
     codecs: Codecs,
     propagator: Option<Arc<dyn TracePropagator>>,
@@ -46,9 +48,17 @@ impl Encoder {
         Self { source, codecs, propagator, buffers }
     }
 
+    /// One with the same source, codecs and propagator, and with buffers of its own.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(self.source.clone(), self.codecs.clone(), self.propagator.clone())
+    }
+
     /// The message of data that says its own name, topic and key.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) if the data cannot be encoded.
     #[inline]
-    pub(crate) fn data<T: EventData>(&self, data: &T) -> Result<Arc<Message>, Error> {
+    pub fn data<T: EventData>(&self, data: &T) -> Result<Arc<Message>, Error> {
         let time = Timestamp::now();
         let mut buffers = self.buffers.lock();
         let payload = buffers.encode(&self.codecs, &T::CONTENT_TYPE, data)?;
@@ -92,7 +102,10 @@ impl Encoder {
     }
 
     /// The message of an event.
-    pub(crate) fn event<T: Serialize>(&self, event: Event<T>) -> Result<Arc<Message>, Error> {
+    ///
+    /// # Errors
+    /// As [`data`](Self::data).
+    pub fn event<T: Serialize>(&self, event: Event<T>) -> Result<Arc<Message>, Error> {
         let content_type = event.message.content_type.clone().unwrap_or(codec::JSON);
         let payload = self.buffers.lock().encode(&self.codecs, &content_type, &event.data)?;
         let mut shared = event.message;

@@ -7,7 +7,7 @@
 mod encode;
 mod tickets;
 
-pub(crate) use encode::Encoder;
+pub use encode::Encoder;
 use tickets::{Answers, Tickets};
 
 use std::{

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use messaging::{IntoRouter, Messaging, Router};
+use messaging::{IntoRouter, Messaging, MessagingConfig, Router};
 use messaging_backends::backends;
 use service_kit::broker::{self, Consumers};
 use service_kit::check::{self, Findings};
 use service_kit::database::{self, DatabaseSettings};
 use service_kit::http::{self, HttpSettings, Listeners, Operations, PrometheusHandle, ReadinessCheck};
 use service_kit::outbox::{self, Outbox, Relay, RelaySettings};
+use service_kit::patience::patiently;
 use service_kit::process::Program;
+use service_kit::settings::TopicSettings;
 use service_kit::{BoxFuture, Environment, Setting, StartError, telemetry};
 use tokio_util::sync::CancellationToken;
 
@@ -110,7 +112,7 @@ pub fn serve(
     stop: CancellationToken,
 ) -> BoxFuture<'static, ()> {
     let checks = vec![ReadinessCheck::database(store.database())];
-    let operations = Operations { stop: stop.clone(), checks, metrics };
+    let operations = Operations { stop: stop.clone(), checks, metrics, consumers: None };
     listeners.into().serve(Some(api(store)), operations, stop)
 }
 
@@ -154,33 +156,52 @@ async fn check_groups(_: &Messaging, _: Arc<dyn Mailer>) -> Result<Findings, Sta
 
 async fn consumer_process(environment: Environment, stop: CancellationToken) -> Result<(), StartError> {
     let settings = Settings::from_environment(&environment)?;
-    let messaging = broker::config(&environment, SOURCE)?;
+    let config = broker::config(&environment, SOURCE)?;
     let mailer = mailer::from_environment(&environment)?;
     let metrics = telemetry::install_metrics()?;
     let listeners = settings.http.bind().await?;
     let store = NotificationStore::open(&settings.database).await?;
-    let messaging = broker::connect(&messaging, backends()).await?;
-    broker::declare(&messaging, environment.topics()).await?;
-
-    let outbox = outbox::open(store.database(), &messaging).await?;
-    let consumers = Consumers::start(&messaging, consumers(&store, &outbox, mailer)).await?;
-    // After the groups, so that requests for e-mail have somebody to go to.
-    let relay = Relay::start(&outbox, RelaySettings::default()).await?;
-    let checks = vec![ReadinessCheck::database(store.database()), broker::readiness(&messaging), consumers.readiness()];
-    let operations = Operations { stop: stop.clone(), checks, metrics };
+    let outbox = outbox::open_without_broker(store.database(), &config).await?;
+    let consumers = Consumers::default();
+    let checks = vec![ReadinessCheck::database(store.database()), broker::readiness(&outbox), consumers.readiness()];
+    let operations = Operations { stop: stop.clone(), checks, metrics, consumers: Some(consumers.clone()) };
     // If the consumers end, so does the process: whoever started it will start it again.
     let both = stop.child_token();
     let guard = both.clone().drop_guard();
-    let consuming = async {
+    let routers = || self::consumers(&store, &outbox, mailer.clone());
+    let working = async {
         let _ends_the_server = guard;
-        consumers.run(both.clone()).await
+        work(&config, environment.topics(), &outbox, consumers, &routers, &both).await
     };
-    let (consumed, ()) = tokio::join!(consuming, listeners.serve(None, operations, both.clone()));
-
-    relay.drained().await;
-    relay.stop().await;
-    broker::close(&messaging).await;
+    let (worked, ()) = tokio::join!(working, listeners.serve(None, operations, both.clone()));
+    if let Ok(messaging) = outbox.messaging() {
+        broker::close(messaging).await;
+    }
     store.database().close().await;
+    worked
+}
+
+/// Consumes, and publishes what handlers record, from when the broker is there until `stop` is cancelled.
+async fn work(
+    config: &MessagingConfig,
+    topics: &[TopicSettings],
+    outbox: &Outbox,
+    consumers: Consumers,
+    routers: &(dyn Fn() -> Vec<Router> + Sync),
+    stop: &CancellationToken,
+) -> Result<(), StartError> {
+    let Some(messaging) = broker::connect_when_there(config, backends, topics, stop).await? else { return Ok(()) };
+    outbox.attach(&messaging)?;
+    if patiently(stop, || consumers.join(&messaging, routers())).await?.is_none() {
+        return Ok(());
+    }
+    // After the groups, so that requests for e-mail have somebody to go to.
+    let relay = patiently(stop, || Relay::start(outbox, RelaySettings::default())).await?;
+    let consumed = consumers.run(stop.clone()).await;
+    if let Some(relay) = relay {
+        relay.drained().await;
+        relay.stop().await;
+    }
     consumed
 }
 

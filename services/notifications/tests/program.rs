@@ -1,10 +1,20 @@
 //! The `notifications` program: its two processes, their settings, start and stop.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use service_testing::{Client, Ended, Program, StatusCode, TestDatabase};
+use serde_json::{Value, json};
+use service_testing::{Answer, Client, Ended, Method, Program, StatusCode, TestDatabase, eventually};
 
 fn start<'a>(process: &str, environment: impl IntoIterator<Item = (&'static str, &'a str)>) -> Program {
     Program::start(env!("CARGO_BIN_EXE_notifications"), &[process], environment)
+}
+
+/// Waits until the process is ready, and answers what it says of that.
+async fn ready(client: &Client) -> Value {
+    eventually("a process that is ready", async || {
+        let answer = client.get("/health/ready").await;
+        (answer.status == StatusCode::OK).then_some(answer.body)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -36,9 +46,8 @@ async fn signals_end_both_processes_gracefully() {
                 [("DATABASE_URL", database.url()), ("MESSAGING_URL", "memory:"), ("LISTEN_ADDR", "127.0.0.1:0")];
             let mut program = start(process, environment);
             let client = Client::new(program.address().await);
-            let ready = client.get("/health/ready").await;
-            assert_eq!(ready.status, StatusCode::OK, "{}", ready.body);
-            assert_eq!(ready.body["checks"].as_object().unwrap().len(), checks);
+            let ready = ready(&client).await;
+            assert_eq!(ready["checks"].as_object().unwrap().len(), checks, "{ready}");
             signal(&program);
             let Ended { status, log } = program.ended().await;
             assert_eq!(status.code(), Some(0), "{log}");
@@ -57,6 +66,66 @@ async fn the_api_needs_no_broker_and_the_consumer_has_no_api() {
     let mut consumer = start("consumer", settings.into_iter().chain([("MESSAGING_URL", "memory:")]));
     let client = Client::new(consumer.address().await);
     client.get("/api/v1/notifications/").await.is_problem(StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_consumer_waits_for_its_broker_and_stops_while_it_waits() {
+    let database = TestDatabase::sqlite().await;
+    let nobody = "redis://127.0.0.1:1";
+    let environment = [("DATABASE_URL", database.url()), ("MESSAGING_URL", nobody), ("LISTEN_ADDR", "127.0.0.1:0")];
+    let mut program = start("consumer", environment);
+    let client = Client::new(program.address().await);
+    program.line_with("waiting for the broker").await;
+    let ready = client.get("/health/ready").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    let checks = json!({"database": "ok", "messaging": "unavailable", "consumers": "not running"});
+    assert_eq!(ready.body["checks"], checks);
+    program.terminate();
+    let Ended { status, log } = program.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[tokio::test]
+async fn operators_pause_a_group_and_let_it_go_on() {
+    let database = TestDatabase::sqlite().await;
+    let free = "127.0.0.1:0";
+    let settings = [("DATABASE_URL", database.url()), ("MESSAGING_URL", "memory:"), ("LISTEN_ADDR", free)];
+    let mut program = start("consumer", settings.into_iter().chain([("ADMIN_LISTEN_ADDR", free)]));
+    let operators = Client::new(program.address_after("serving operations").await);
+    let everybody = Client::new(program.address().await);
+    ready(&operators).await;
+
+    let post = async |client: &Client, path: &str| Answer::to(client.request(Method::POST, path)).await;
+    let groups = async || operators.get("/groups").await.body["groups"].clone();
+    let mailer = |paused: bool| json!({"group": "notifications-mailer", "paused": paused});
+    let service = json!({"group": "notifications-service", "paused": false});
+    assert_eq!(groups().await, json!([mailer(false), service]));
+    // Twice is as good as once.
+    for _ in 0..2 {
+        let paused = post(&operators, "/groups/notifications-mailer/pause").await;
+        assert_eq!((paused.status, paused.body), (StatusCode::OK, mailer(true)));
+    }
+    assert_eq!(groups().await, json!([mailer(true), service]));
+    let resumed = post(&operators, "/groups/notifications-mailer/resume").await;
+    assert_eq!((resumed.status, resumed.body), (StatusCode::OK, mailer(false)));
+    assert_eq!(groups().await, json!([mailer(false), service]));
+
+    post(&operators, "/groups/nobody/pause").await.is_problem(StatusCode::NOT_FOUND);
+    operators.get("/groups/notifications-mailer/pause").await.is_problem(StatusCode::METHOD_NOT_ALLOWED);
+    everybody.get("/groups").await.is_problem(StatusCode::NOT_FOUND);
+    post(&everybody, "/groups/notifications-mailer/pause").await.is_problem(StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn without_a_port_of_their_own_operators_pause_nothing() {
+    let database = TestDatabase::sqlite().await;
+    let settings = [("DATABASE_URL", database.url()), ("MESSAGING_URL", "memory:"), ("LISTEN_ADDR", "127.0.0.1:0")];
+    let mut program = start("consumer", settings);
+    let client = Client::new(program.address().await);
+    ready(&client).await;
+    client.get("/groups").await.is_problem(StatusCode::NOT_FOUND);
+    let paused = client.request(Method::POST, "/groups/notifications-mailer/pause");
+    Answer::to(paused).await.is_problem(StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

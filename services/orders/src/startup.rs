@@ -5,8 +5,10 @@ use messaging_backends::backends;
 use service_kit::check::{self, Findings};
 use service_kit::database::{self, DatabaseSettings};
 use service_kit::http::{self, HttpSettings, Listeners, Operations, PrometheusHandle, ReadinessCheck};
-use service_kit::outbox::{self, Relay, RelaySettings};
+use service_kit::outbox::{self, Outbox, Relay, RelaySettings};
+use service_kit::patience::patiently;
 use service_kit::process::Program;
+use service_kit::settings::TopicSettings;
 use service_kit::{BoxFuture, Environment, Setting, StartError, broker, telemetry};
 use tokio_util::sync::CancellationToken;
 
@@ -86,16 +88,44 @@ async fn api_process(environment: Environment, stop: CancellationToken) -> Resul
     let metrics = telemetry::install_metrics()?;
     let listeners = settings.http.bind().await?;
     let store = OrderStore::open(&settings.database).await?;
-    let messaging = broker::connect(&settings.messaging, backends()).await?;
-    broker::declare(&messaging, environment.topics()).await?;
-    let outbox = outbox::open(store.database(), &messaging).await?;
-    let relay = Relay::start(&outbox, RelaySettings::default()).await?;
-    serve(OrderService::new(store.clone(), outbox), listeners, metrics, stop).await;
-    relay.drained().await;
-    relay.stop().await;
-    broker::close(&messaging).await;
+    let outbox = outbox::open_without_broker(store.database(), &settings.messaging).await?;
+    // Orders are taken with the broker or without. Whatever else it has against us ends the process.
+    let both = stop.child_token();
+    let serving = serve(OrderService::new(store.clone(), outbox.clone()), listeners, metrics, both.clone());
+    let relaying = async {
+        let relay = relay(&settings.messaging, environment.topics(), &outbox, &both).await;
+        if relay.is_err() {
+            both.cancel();
+        }
+        relay
+    };
+    let ((), relay) = tokio::join!(serving, relaying);
+    let ended = match relay {
+        Ok(Some(relay)) => {
+            relay.drained().await;
+            relay.stop().await;
+            Ok(())
+        }
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Ok(messaging) = outbox.messaging() {
+        broker::close(messaging).await;
+    }
     store.database().close().await;
-    Ok(())
+    ended
+}
+
+/// Starts to publish what is recorded, as soon as the broker is there; `None` if `stop` is cancelled before.
+async fn relay(
+    config: &MessagingConfig,
+    topics: &[TopicSettings],
+    outbox: &Outbox,
+    stop: &CancellationToken,
+) -> Result<Option<Relay>, StartError> {
+    let Some(messaging) = broker::connect_when_there(config, backends, topics, stop).await? else { return Ok(None) };
+    outbox.attach(&messaging)?;
+    patiently(stop, || Relay::start(outbox, RelaySettings::default())).await
 }
 
 /// Serves the API until `stop` is cancelled and what has begun is done. It is ready without the broker: orders are taken,
@@ -106,10 +136,8 @@ pub fn serve(
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) -> BoxFuture<'static, ()> {
-    let checks = vec![
-        ReadinessCheck::database(service.store().database()),
-        broker::readiness(service.outbox().messaging()).advisory(),
-    ];
-    let operations = Operations { stop: stop.clone(), checks, metrics };
+    let checks =
+        vec![ReadinessCheck::database(service.store().database()), broker::readiness(service.outbox()).advisory()];
+    let operations = Operations { stop: stop.clone(), checks, metrics, consumers: None };
     listeners.into().serve(Some(api(service)), operations, stop)
 }

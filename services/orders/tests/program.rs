@@ -1,6 +1,7 @@
 //! The `orders` program: settings, start, stop.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use serde_json::json;
 use service_testing::{Client, Ended, Program, StatusCode, TestDatabase};
 
 fn start<'a>(environment: impl IntoIterator<Item = (&'static str, &'a str)>) -> Program {
@@ -43,6 +44,38 @@ async fn an_unreachable_database_ends_the_program() {
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("error: database: "), "{log}");
     assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[tokio::test]
+async fn orders_are_taken_before_the_broker_is_there() {
+    let database = TestDatabase::sqlite().await;
+    let nobody = "redis://shop:hunter2@127.0.0.1:1";
+    let mut program =
+        start([("DATABASE_URL", database.url()), ("MESSAGING_URL", nobody), ("LISTEN_ADDR", "127.0.0.1:0")]);
+    let client = Client::new(program.address().await);
+    let ready = client.get("/health/ready").await;
+    assert_eq!(ready.status, StatusCode::OK, "{}", ready.body);
+    assert_eq!(ready.body["checks"]["messaging"], "unavailable");
+    let order = json!({"user_id": 1, "user_email": "user@example.com", "total": "99.99"});
+    assert_eq!(client.post("/api/v1/orders/", &order).await.status, StatusCode::CREATED);
+    program.line_with("waiting for the broker").await;
+    program.terminate();
+    let Ended { status, log } = program.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+/// It is no broker that is away, so nobody waits for it.
+#[tokio::test]
+async fn a_wrong_option_of_the_broker_ends_the_program() {
+    let database = TestDatabase::sqlite().await;
+    for (url, named) in [("redis://127.0.0.1:1?colour=red", "colour"), ("nats://127.0.0.1:1", "nats")] {
+        let settings = [("DATABASE_URL", database.url()), ("MESSAGING_URL", url), ("LISTEN_ADDR", "127.0.0.1:0")];
+        let Ended { status, log } = start(settings).ended().await;
+        assert_eq!(status.code(), Some(2), "{log}");
+        let error = log.lines().find(|line| line.starts_with("error: messaging: ")).unwrap();
+        assert!(error.contains(named), "{log}");
+    }
 }
 
 #[tokio::test]

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use messaging::{Backend, Messaging, MessagingConfig, Router, Running, configure_messaging};
+use messaging::{Backend, Messaging, MessagingConfig, Name, Router, Running, configure_messaging};
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use crate::BoxFuture;
 use crate::http::ReadinessCheck;
 use crate::lag::Watched;
+use crate::outbox::Outbox;
+use crate::patience::patiently;
 use crate::process::StartError;
 use crate::settings::{Environment, Setting, TopicSettings};
 
@@ -94,13 +96,36 @@ pub fn declare<'a>(messaging: &'a Messaging, topics: &'a [TopicSettings]) -> Box
     })
 }
 
-/// Whether the broker answers.
-pub fn readiness(messaging: &Messaging) -> ReadinessCheck {
-    let messaging = messaging.clone();
+/// Connects to the broker and [declares](declare) the topics, as soon as it is there; `None` if `stop` is cancelled before.
+///
+/// # Errors
+/// Those of both that waiting does not mend.
+pub fn connect_when_there<'a>(
+    config: &'a MessagingConfig,
+    backends: fn() -> Vec<Box<dyn Backend>>,
+    topics: &'a [TopicSettings],
+    stop: &'a CancellationToken,
+) -> BoxFuture<'a, Result<Option<Messaging>, StartError>> {
+    Box::pin(async move {
+        let Some(messaging) = patiently(stop, || connect(config, backends())).await? else { return Ok(None) };
+        match patiently(stop, || declare(&messaging, topics)).await {
+            Ok(Some(())) => Ok(Some(messaging)),
+            ended => {
+                close(&messaging).await;
+                ended.map(|_| None)
+            }
+        }
+    })
+}
+
+/// Whether the broker of an outbox answers.
+pub fn readiness(outbox: &Outbox) -> ReadinessCheck {
+    let outbox = outbox.clone();
     ReadinessCheck::new("messaging", move || {
-        let messaging = messaging.clone();
+        let outbox = outbox.clone();
         async move {
-            messaging.ping(PING_DEADLINE).await.map_err(|error| {
+            let ping = async { outbox.messaging()?.ping(PING_DEADLINE).await };
+            ping.await.map_err(|error| {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the broker is not ready");
                 "unavailable".to_owned()
             })
@@ -117,12 +142,18 @@ pub fn close(messaging: &Messaging) -> BoxFuture<'_, ()> {
     })
 }
 
-/// Running groups of consumers: watched for readiness, stopped gracefully.
-#[derive(Debug, Clone)]
+/// Groups of consumers: watched for readiness, paused by operators, stopped gracefully.
+#[derive(Debug, Clone, Default)]
 pub struct Consumers {
+    /// Nothing before they are joined and after they are left.
+    joined: Arc<RwLock<Option<Joined>>>,
+}
+
+#[derive(Debug)]
+struct Joined {
     messaging: Messaging,
     watched: Watched,
-    running: Arc<RwLock<Option<Running>>>,
+    running: Running,
 }
 
 impl Consumers {
@@ -130,30 +161,48 @@ impl Consumers {
     ///
     /// # Errors
     /// A router asks for what the broker lacks, or a group cannot be joined.
-    pub fn start(messaging: &Messaging, routers: Vec<Router>) -> BoxFuture<'_, Result<Self, StartError>> {
+    pub fn join<'a>(&'a self, messaging: &'a Messaging, routers: Vec<Router>) -> BoxFuture<'a, Result<(), StartError>> {
         Box::pin(async move {
             let watched = Watched::of(&routers);
             let running = messaging.run(routers).await?;
-            Ok(Self { messaging: messaging.clone(), watched, running: Arc::new(RwLock::new(Some(running))) })
+            *self.joined.write().await = Some(Joined { messaging: messaging.clone(), watched, running });
+            Ok(())
         })
     }
 
     /// Whether all groups run and none needs attention.
     pub fn readiness(&self) -> ReadinessCheck {
-        let running = self.running.clone();
+        let joined = self.joined.clone();
         ReadinessCheck::new("consumers", move || {
-            let running = running.clone();
+            let joined = joined.clone();
             async move {
-                let health = running.read().await.as_ref().map(Running::health);
+                let health = joined.read().await.as_ref().map(|joined| joined.running.health());
                 match health {
                     Some(health) if health.is_good() => Ok(()),
                     Some(health) if health.stuck_partitions > 0 => {
                         Err(format!("{} partitions are stuck", health.stuck_partitions))
                     }
-                    _ => Err("stopped".to_owned()),
+                    _ => Err("not running".to_owned()),
                 }
             }
         })
+    }
+
+    /// The groups that run here, and whether each is paused.
+    pub(crate) async fn groups(&self) -> Vec<(Name, bool)> {
+        let joined = self.joined.read().await;
+        let Some(Joined { watched, running, .. }) = &*joined else { return Vec::new() };
+        let paused = running.paused();
+        watched.groups().into_iter().map(|group| (group.clone(), paused.contains(&group))).collect()
+    }
+
+    /// Pauses a group in this process, or lets it go on; false if it does not run here.
+    pub(crate) async fn set_paused(&self, group: &str, paused: bool) -> bool {
+        match &*self.joined.read().await {
+            Some(Joined { running, .. }) if paused => running.pause(group),
+            Some(Joined { running, .. }) => running.resume(group),
+            None => false,
+        }
     }
 
     /// Consumes until `stop` is cancelled, then lets handlers finish and settles what they did. Meanwhile it keeps
@@ -167,19 +216,21 @@ impl Consumers {
 
     async fn consume(self, stop: CancellationToken) -> Result<(), StartError> {
         let ended = async {
-            match &*self.running.read().await {
-                Some(running) => running.failed().await,
+            match &*self.joined.read().await {
+                Some(Joined { messaging, watched, running }) => tokio::select! {
+                    ended = running.failed() => ended,
+                    () = watched.watch(messaging) => Ok(()),
+                },
                 None => Ok(()),
             }
         };
         let ended = tokio::select! {
             () = stop.cancelled() => Ok(()),
             ended = ended => ended,
-            () = self.watched.clone().watch(self.messaging.clone()) => Ok(()),
         };
-        let running = self.running.write().await.take();
-        let drained = match running {
-            Some(running) => running.shutdown(DRAIN_DEADLINE).await,
+        let joined = self.joined.write().await.take();
+        let drained = match joined {
+            Some(Joined { running, .. }) => running.shutdown(DRAIN_DEADLINE).await,
             None => Ok(()),
         };
         Ok(ended.and(drained)?)

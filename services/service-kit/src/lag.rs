@@ -1,5 +1,6 @@
 //! How far groups are behind, as a gauge: asked of the broker now and then, since only the broker knows.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use messaging::{Admin, Error, Messaging, Name, Router};
@@ -34,8 +35,13 @@ impl Watched {
         Self(pairs)
     }
 
+    /// Every group once.
+    pub(crate) fn groups(&self) -> BTreeSet<Name> {
+        self.0.iter().map(|(group, _)| group.clone()).collect()
+    }
+
     /// Keeps the gauge up to date, until it is dropped.
-    pub(crate) async fn watch(self, messaging: Messaging) {
+    pub(crate) async fn watch(&self, messaging: &Messaging) {
         let admin = messaging.admin();
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -14,6 +14,7 @@ pub mod email;
 pub mod http;
 pub mod lag;
 pub mod outbox;
+pub mod patience;
 pub mod process;
 pub mod settings;
 pub mod telemetry;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use messaging::Messaging;
+use messaging::{Messaging, MessagingConfig};
 pub use messaging_outbox::{Outbox, RelaySettings, Tx};
 use messaging_outbox::{OutboxSettings, Pool};
 
@@ -24,6 +24,20 @@ const STOP_DEADLINE: Duration = Duration::from_secs(6);
 /// The database does not answer, or its tables of the outbox cannot be migrated.
 pub fn open<'a>(database: &'a Database, messaging: &'a Messaging) -> BoxFuture<'a, Result<Outbox, StartError>> {
     Box::pin(async move { Ok(Outbox::open(Pool::from(database), messaging, OutboxSettings::default()).await?) })
+}
+
+/// The same before there is a connection to the broker of this configuration, which is to be attached later.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_without_broker<'a>(
+    database: &'a Database,
+    messaging: &'a MessagingConfig,
+) -> BoxFuture<'a, Result<Outbox, StartError>> {
+    Box::pin(async move {
+        let encoder = messaging.encoder();
+        Ok(Outbox::open_without_broker(Pool::from(database), encoder, OutboxSettings::default()).await?)
+    })
 }
 
 /// The running relay of an outbox, stopped gracefully.
@@ -48,7 +62,8 @@ impl Relay {
     /// Waits until what this process recorded is with the broker, for as long as the deadline lets it.
     pub fn drained(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            if let Err(error) = self.outbox.messaging().settled(DRAIN_DEADLINE).await {
+            let Ok(messaging) = self.outbox.messaging() else { return };
+            if let Err(error) = messaging.settled(DRAIN_DEADLINE).await {
                 tracing::info!(%error, "stopping with recorded events: the next relay publishes them");
             }
         })

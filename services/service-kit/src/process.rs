@@ -123,7 +123,7 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
 fn try_run(program: &Program, invocation: &Invocation) -> Result<(), StartError> {
     let environment = Environment::process().with_file(invocation.settings_file.as_deref(), program.settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::other)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         if invocation.check {
             return tell(program, environment).await;
         }
@@ -133,7 +133,10 @@ fn try_run(program: &Program, invocation: &Invocation) -> Result<(), StartError>
         let ended = (program.run)(environment, stop).await;
         telemetry.flush().await;
         ended
-    })
+    });
+    // A thread on which a client still asks for a broker that is away need not be waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Prints what a program would do with its settings.

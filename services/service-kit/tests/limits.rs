@@ -25,7 +25,7 @@ async fn echo(body: String) -> String {
 
 fn operations() -> Operations {
     let checks = vec![ReadinessCheck::new("broker", async || Err("unavailable".to_owned()))];
-    Operations { stop: CancellationToken::new(), checks, metrics: telemetry::detached_metrics() }
+    Operations { stop: CancellationToken::new(), checks, metrics: telemetry::detached_metrics(), consumers: None }
 }
 
 /// A process with an API, on free ports.

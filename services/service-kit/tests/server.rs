@@ -90,7 +90,8 @@ async fn readiness_tells_what_is_missing_and_ends_with_the_stop() {
     let checks = vec![check, advice];
     // Draining begins before the server stops, so that a balancer sees it coming.
     let draining = CancellationToken::new();
-    let operations = Operations { stop: draining.clone(), checks, metrics: telemetry::detached_metrics() };
+    let operations =
+        Operations { stop: draining.clone(), checks, metrics: telemetry::detached_metrics(), consumers: None };
     let (address, _stop, _server) = serve(http::app(None, operations)).await;
     let ready = async || {
         let answer = reqwest::get(format!("http://{address}/health/ready")).await.unwrap();

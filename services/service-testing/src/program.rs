@@ -76,7 +76,12 @@ impl Program {
 
     /// Waits until it says that it serves HTTP, and answers the address.
     pub async fn address(&mut self) -> String {
-        let line = self.line_with("serving HTTP").await;
+        self.address_after("serving HTTP").await
+    }
+
+    /// Waits for a line of the log with this text in it, and answers the address that it names.
+    pub async fn address_after(&mut self, text: &str) -> String {
+        let line = self.line_with(text).await;
         let (_, address) = line.split_once("address=").unwrap_or_else(|| panic!("no address in: {line}"));
         address.split_whitespace().next().unwrap_or_default().to_owned()
     }

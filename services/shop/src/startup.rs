@@ -52,7 +52,8 @@ async fn open(environment: Environment, stop: CancellationToken) -> Result<(), S
     let orders_outbox = outbox::open(orders.database(), &messaging).await?;
     let notifications_outbox = outbox::open(notifications.database(), &messaging).await?;
     let handlers = notifications::startup::consumers(&notifications, &notifications_outbox, Arc::new(LogMailer));
-    let consumers = Consumers::start(&messaging, handlers).await?;
+    let consumers = Consumers::default();
+    consumers.join(&messaging, handlers).await?;
     let relays =
         [Relay::start(&orders_outbox, relaying()).await?, Relay::start(&notifications_outbox, relaying()).await?];
 

@@ -17,7 +17,7 @@ use utoipa::openapi::{InfoBuilder, Paths, RefOr, Schema};
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::operations::{self, Operations};
-use super::{ApiKey, access, documents, problem, requests, spans};
+use super::{ApiKey, access, documents, groups, problem, requests, spans};
 
 /// Orders and notifications are a few hundred bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -104,9 +104,10 @@ pub(super) fn whole(api: Option<Api<()>>, operations: Operations, key: Option<Ap
     limited(with_api(operations, api, key))
 }
 
-/// What operators see on a port of its own.
+/// What operators see on a port of its own, and what they may do there.
 pub(super) fn admin(operations: Operations) -> Router {
-    limited(operations::health(operations.clone()).merge(operations::details(operations)))
+    let groups = operations.consumers.clone().map(groups::routes).unwrap_or_default();
+    limited(operations::health(operations.clone()).merge(operations::details(operations)).merge(groups))
 }
 
 fn with_api(operations: Router, api: Option<Api<()>>, key: Option<ApiKey>) -> Router {

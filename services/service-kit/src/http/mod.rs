@@ -6,6 +6,7 @@ mod app;
 mod backlog;
 mod documents;
 mod fields;
+mod groups;
 mod id;
 mod operations;
 mod page;

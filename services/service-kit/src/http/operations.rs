@@ -14,6 +14,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::Consumers;
 use crate::database::Database;
 
 /// The longest that a readiness check may take; orchestrators give up after a second or a few.
@@ -71,6 +72,8 @@ pub struct Operations {
     pub checks: Vec<ReadinessCheck>,
     /// What `/metrics` shows.
     pub metrics: PrometheusHandle,
+    /// What operators can pause, on a port of their own.
+    pub consumers: Option<Consumers>,
 }
 
 impl fmt::Debug for Operations {

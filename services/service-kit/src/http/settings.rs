@@ -22,7 +22,7 @@ pub const LISTEN_ADDR: Setting =
 /// Where to serve operators alone.
 pub const ADMIN_LISTEN_ADDR: Setting = Setting::new(
     "ADMIN_LISTEN_ADDR",
-    "where to serve metrics and the reasons of readiness; they are not on `LISTEN_ADDR` then",
+    "where to serve metrics and the reasons of readiness, and to pause groups; nothing of it is on `LISTEN_ADDR` then",
 )
 .expected("an IP address and a port such as 127.0.0.1:9000");
 

@@ -11,6 +11,8 @@
 //! - `freezes`: consumers stand still for longer than their session (`END_TO_END_FREEZES`, 1 on Kafka).
 //! - `relays`: two processes relay one outbox, and one stands still for longer than its lease (`END_TO_END_RELAY_FREEZES`,
 //!   1 on RabbitMQ).
+//! - `starts`: `orders api` and the consumers are started while the broker is away (`END_TO_END_STARTS`, 1 on
+//!   Redis).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod command;
@@ -22,6 +24,7 @@ mod operating;
 mod relays;
 mod seat;
 mod services;
+mod starts;
 mod tables;
 
 use tokio::sync::Mutex;
@@ -52,5 +55,6 @@ mod on {
         crashes: crate::crashes::nothing_is_lost_or_done_twice,
         freezes: crate::freezes::nothing_is_done_twice_or_out_of_order,
         relays: crate::relays::a_frozen_relay_that_wakes_reverses_nothing,
+        starts: crate::starts::what_starts_first_waits,
     }
 }

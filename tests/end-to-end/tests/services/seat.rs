@@ -97,11 +97,22 @@ impl Seat {
 
     /// Starts the program once more and waits until it is ready.
     pub(crate) async fn start_again(&mut self) {
+        self.serve_again().await;
+        self.until_ready().await;
+    }
+
+    /// Starts the program once more and waits until it serves, ready or not.
+    pub(crate) async fn serve_again(&mut self) {
         self.starts += 1;
         let url = format!("{}?application_name={}", self.database, self.name());
         let environment = self.environment.iter().cloned().chain([("DATABASE_URL", url)]);
         let mut program = Program::start(self.path, &[self.process], environment);
         self.client = Client::new(program.address().await);
+        self.program = Some(program);
+    }
+
+    /// Waits until the program is ready.
+    pub(crate) async fn until_ready(&self) {
         eventually("a service that is ready", async || {
             let Value::String(status) = self.client.get("/health/ready").await.body["status"].take() else {
                 return None;
@@ -109,7 +120,11 @@ impl Seat {
             (status == "ready").then_some(())
         })
         .await;
-        self.program = Some(program);
+    }
+
+    /// Waits until the program's log has a line with this text.
+    pub(crate) async fn says(&mut self, text: &str) {
+        self.program.as_mut().unwrap().line_with(text).await;
     }
 
     /// Ends the program as an orchestrator does, and checks that it takes it well.
