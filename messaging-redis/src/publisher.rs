@@ -5,8 +5,10 @@
 //! would overtake it. As such a batch is surely not stored, it is sent again until the publish deadline; meanwhile
 //! callers wait, which is the back-pressure. A batch whose answer does not come is *unknown* and never sent again.
 //!
-//! One batch is on its way at a time; the next is encoded meanwhile.
+//! One batch is executed at a time. The next is encoded meanwhile and goes to the server, which queues it without
+//! executing it; so the server has always something to do, and the next batch is still ours to call back.
 
+mod flight;
 mod prepare;
 mod send;
 
@@ -17,7 +19,10 @@ use messaging::{Batch, Error, ErrorKind, Publisher, PublisherOptions};
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
-use self::{prepare::Preparer, send::Sender};
+use self::{
+    prepare::{Line, Preparer},
+    send::{Ahead, Sender},
+};
 use crate::{link::Connector, topics::Topics, trim::Trimmer};
 
 /// A batch, and when its time is up.
@@ -44,16 +49,37 @@ impl RedisPublisher {
         let sender = Sender::open(connector, options.deadline).await?;
         // Bounded by `depth`: the front hands over no more.
         let (queue, due) = mpsc::unbounded_channel();
-        let pump = tokio::spawn(pump(Preparer::new(topics, trimmer, due), sender));
+        let pump = tokio::spawn(pump(Line::new(Preparer::new(topics, trimmer, due)), sender));
         Ok(Self { queue: Mutex::new(Some(queue)), pump: Mutex::new(Some(pump)), deadline: options.deadline })
     }
 }
 
-/// Sends one batch while the next is made ready.
-async fn pump(mut preparer: Preparer, mut sender: Sender) {
-    let mut next = preparer.next().await;
-    while let Some(prepared) = next {
-        ((), next) = tokio::join!(sender.send(prepared), preparer.next());
+/// Has one batch executed while the next is made ready and goes to the server.
+async fn pump(mut line: Line, mut sender: Sender) {
+    let mut ahead = line.next().await.map(Ahead::from);
+    while let Some(next) = ahead.take() {
+        let mut flying = sender.launch(next).await;
+        while let Some(mut current) = flying.take() {
+            let landed = loop {
+                tokio::select! {
+                    biased;
+                    landed = current.landed() => break landed,
+                    Some(prepared) = line.next(), if ahead.is_none() => {
+                        ahead = Some(sender.follow(&mut current, prepared).await);
+                    }
+                }
+            };
+            // First what the server waits for.
+            if landed.went_well()
+                && let Some(queued) = ahead.take_if(|ahead| sender.has_queued(ahead))
+            {
+                flying = sender.launch(queued).await;
+            }
+            sender.conclude(current, landed, ahead.as_mut()).await;
+        }
+        if ahead.is_none() {
+            ahead = line.next().await.map(Ahead::from);
+        }
     }
 }
 
@@ -68,8 +94,9 @@ impl Publisher for RedisPublisher {
         }
     }
 
+    /// One is executed, one lies at the server, one is encoded.
     fn depth(&self) -> usize {
-        2
+        3
     }
 
     fn max_batch(&self) -> usize {

@@ -44,7 +44,8 @@ fn check_concurrency(facts: &Facts<'_>, group: &GroupExpectation, most: usize, r
 /// A frozen owner may start, once it goes on, what had passed the check of its validity: one per slot.
 fn check_late_starts(facts: &Facts<'_>, group: &GroupExpectation, report: &mut Report) {
     let mut late: HashMap<&str, Vec<&Run<'_>>> = HashMap::new();
-    for run in facts.runs_of(&group.group).filter(|run| run.stale) {
+    let outlived = Outlived::gather(facts, group);
+    for run in facts.runs_of(&group.group).filter(|run| run.stale || outlived.includes(run)) {
         report.figures.late_starts += 1;
         late.entry(run.who).or_default().push(run);
     }
@@ -54,9 +55,37 @@ fn check_late_starts(facts: &Facts<'_>, group: &GroupExpectation, report: &mut R
         let most = if frozen || cut_off { group.concurrency.unwrap_or(1) } else { 0 };
         if runs.len() > most {
             for run in runs {
-                report.violate(Rule::Late, format!("a newer owner had begun: {}", run.describe()));
+                report.violate(Rule::Late, format!("its assignment had lapsed: {}", run.describe()));
             }
         }
+    }
+}
+
+/// The assignments that members had before they were frozen for longer than these last, and when each of them went on.
+struct Outlived<'a>(HashMap<Assignment<'a>, u64>);
+
+/// Whose, the topic, the partition, the epoch.
+type Assignment<'a> = (&'a str, &'a str, u32, u64);
+
+impl<'a> Outlived<'a> {
+    fn gather(facts: &Facts<'a>, group: &'a GroupExpectation) -> Self {
+        let Some(lapse) = group.lapse.filter(|_| group.strict_epochs) else { return Self(HashMap::new()) };
+        let mut outlived = HashMap::new();
+        for blow in facts.blows.iter().filter(|blow| blow.lasted() >= lapse) {
+            let before = facts.runs_of(&group.group).filter(|run| run.who == blow.victim && run.from <= blow.from);
+            for run in before {
+                outlived.entry(Self::assignment(run)).or_insert(blow.to);
+            }
+        }
+        Self(outlived)
+    }
+
+    fn assignment(run: &Run<'a>) -> Assignment<'a> {
+        (run.who, &run.start.topic, run.start.partition, run.start.epoch)
+    }
+
+    fn includes(&self, run: &Run<'a>) -> bool {
+        self.0.get(&Self::assignment(run)).is_some_and(|thawed| run.from > *thawed)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 /// What a history is held to beside the contract.
@@ -49,6 +50,7 @@ pub struct GroupExpectation {
     pub(super) repeats: Repeats,
     pub(super) concurrency: Option<usize>,
     pub(super) strict_epochs: bool,
+    pub(super) lapse: Option<Duration>,
     pub(super) drained: bool,
     pub(super) complete: bool,
 }
@@ -78,6 +80,7 @@ impl GroupExpectation {
             repeats: Repeats::Excused,
             concurrency: None,
             strict_epochs: false,
+            lapse: None,
             drained: false,
             complete: true,
         }
@@ -136,6 +139,14 @@ impl GroupExpectation {
     #[must_use]
     pub fn strict_epochs(mut self, strict: bool) -> Self {
         self.strict_epochs = strict;
+        self
+    }
+
+    /// A member that is frozen for so long loses what it owns to others: what it starts after that under an epoch of before
+    /// is late, whether or not the next owner has begun anything. Only where epochs grow from owner to owner.
+    #[must_use]
+    pub fn lapse(mut self, after: Duration) -> Self {
+        self.lapse = Some(after);
         self
     }
 

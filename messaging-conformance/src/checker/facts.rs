@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use messaging::Position;
@@ -73,8 +74,15 @@ pub(super) struct Identity<'a> {
 /// A member was killed, or was frozen for a while.
 pub(super) struct Blow<'a> {
     pub(super) from: u64,
-    to: u64,
+    pub(super) to: u64,
     pub(super) victim: &'a Arc<str>,
+}
+
+impl Blow<'_> {
+    /// For how long it was frozen; without end if it still is.
+    pub(super) fn lasted(&self) -> Duration {
+        Duration::from_nanos(self.to - self.from)
+    }
 }
 
 /// A period in which something was harmed.

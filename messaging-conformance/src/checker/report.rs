@@ -23,7 +23,8 @@ pub struct Figures {
     pub repeated: usize,
     /// Runs that overlapped another of their lane because their owner was lost.
     pub overlapped: usize,
-    /// Runs that an owner which had been frozen started after the next owner had begun.
+    /// Runs that an owner which had been frozen started after the next owner had begun, or after its assignment had
+    /// lapsed.
     pub late_starts: usize,
     /// How long the partitions of a killed or frozen member stood still until another member handled something of
     /// them, each time.
@@ -142,11 +143,19 @@ impl fmt::Display for Figures {
             "{confirmed} of {attempted} confirmed, {handled} handled, {repeated} repeated ({percent:.2} %), \
              {overlapped} overlapped, {late_starts} late starts"
         )?;
-        match recoveries.iter().max() {
-            Some(longest) => {
-                write!(f, ", {} recoveries, the longest {:.1} s", recoveries.len(), longest.as_secs_f64())
-            }
-            None => Ok(()),
+        if recoveries.is_empty() {
+            return Ok(());
         }
+        let mut sorted = recoveries.clone();
+        sorted.sort_unstable();
+        let [p50, p99, longest] = [50, 99, 100].map(|percent| percentile(&sorted, percent).as_secs_f64());
+        let count = sorted.len();
+        write!(f, ", {count} recoveries, p50 {p50:.1} s, p99 {p99:.1} s, the longest {longest:.1} s")
     }
+}
+
+/// The smallest that so many in a hundred do not exceed.
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
 }

@@ -44,6 +44,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 const FREEZE: Duration = Duration::from_secs(11);
 /// One of so many leaves is a death.
 const DEATHS: usize = 6;
+/// In so much time at least one joins and one leaves, and one freezes: in four minutes 60 do, and 10.
+const COMES_AND_GOES: Duration = Duration::from_secs(4);
+const FREEZES: Duration = Duration::from_secs(24);
 
 /// What was done to members.
 #[derive(Debug, Default)]
@@ -53,6 +56,25 @@ struct Done {
     killed: AtomicUsize,
     frozen: AtomicUsize,
     frozen_idle: AtomicUsize,
+}
+
+impl Done {
+    /// Whether as much was done as this time is for.
+    fn check(&self, time: Duration) -> Checked {
+        let of = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        let least = |each: Duration| ((time.as_millis() / each.as_millis()) as usize).max(1);
+        let joined = of(&self.joined) - MEMBERS;
+        require!(joined >= least(COMES_AND_GOES), "only {joined} joined in {} s", time.as_secs());
+        let left = of(&self.left) + of(&self.killed);
+        require!(left >= least(COMES_AND_GOES), "only {left} left in {} s", time.as_secs());
+        let (busy, idle) = (of(&self.frozen), of(&self.frozen_idle));
+        require!(
+            busy + idle >= least(FREEZES),
+            "only {busy} busy ones and {idle} idle ones froze in {} s",
+            time.as_secs()
+        );
+        Ok(())
+    }
 }
 
 struct Churn<'a> {
@@ -88,12 +110,12 @@ async fn members_come_go_die_and_freeze_under_load(world: &World) -> Checked {
     }
     world.drained(&group, &[&churn.topic]).await?;
     sender.close().await?;
-    let owed = world.owed(&group, &[&churn.topic]).concurrency(HANDLERS).drained();
+    let owed = world.owed(&group, &[&churn.topic]).concurrency(HANDLERS).lapse(FREEZE).drained();
     let report = world.judge(owed)?;
     let (seconds, figures) = (publishing.as_secs_f64(), report.figures);
     let rate = figures.confirmed as f64 / seconds;
     println!("{:?}; for {seconds:.0} s {rate:.0} messages a second: {figures}", churn.done);
-    Ok(())
+    churn.done.check(time())
 }
 
 impl Churn<'_> {
@@ -199,9 +221,6 @@ impl Churn<'_> {
             frozen.fetch_add(1, Ordering::Relaxed);
             idle = !idle;
         }
-        let done = &self.done;
-        let frozen = done.frozen.load(Ordering::Relaxed) + done.frozen_idle.load(Ordering::Relaxed);
-        require!(frozen > 0, "nobody was frozen");
         Ok(())
     }
 }

@@ -1,7 +1,9 @@
 //! Rules 8 and 9: bounds, late starts, epochs, deadlines, residue.
 
+use std::time::Duration;
+
 use messaging_conformance::{
-    checker::Rule,
+    checker::{Figures, Rule},
     history::{End, What},
 };
 
@@ -31,6 +33,30 @@ fn a_lost_owner_starts_nothing_more() {
     lost(&[]).fails(group().concurrency(1), Rule::Late);
     let more = lost(&[What::Frozen, What::Thawed]).publish(4, "d").handle("m", 4);
     more.fails(group().concurrency(1), Rule::Late);
+}
+
+#[test]
+fn a_frozen_owner_starts_nothing_once_its_assignment_has_lapsed() {
+    let thawed_after = |time, epoch| {
+        let story = Story::new().publish(1, "a").publish(2, "b").owner("m", 1).handle("m", 1);
+        story.then("m", What::Frozen).after(time).then("m", What::Thawed).owner("m", epoch).handle("m", 2)
+    };
+    let lapses = || group().strict_epochs(true).lapse(Duration::from_secs(6));
+    // Nobody else has begun anything.
+    assert_eq!(thawed_after(7 * SECOND, 1).check(lapses()).figures.late_starts, 1);
+    thawed_after(7 * SECOND, 1).fails(lapses().concurrency(0), Rule::Late);
+    assert_eq!(thawed_after(7 * SECOND, 2).passes(lapses()).figures.late_starts, 0);
+    assert_eq!(thawed_after(5 * SECOND, 1).passes(lapses()).figures.late_starts, 0);
+}
+
+#[test]
+fn recoveries_are_told_by_their_ranks() {
+    let recoveries = (1..=200).map(Duration::from_secs).rev().collect();
+    let figures = Figures { recoveries, ..Figures::default() };
+    assert!(
+        figures.to_string().ends_with("200 recoveries, p50 100.0 s, p99 198.0 s, the longest 200.0 s"),
+        "{figures}"
+    );
 }
 
 #[test]

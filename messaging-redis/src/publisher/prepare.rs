@@ -1,6 +1,6 @@
 //! [`Preparer`]: chooses the partition of each message of a batch and encodes it, ahead of its turn.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 use messaging::{Batch, Error, Message, Name, Outcome, partition_for_key};
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The server holds a transaction in memory until it is whole: at most so many bytes.
-const MAX_CHUNK_BYTES: usize = 4 << 20;
+const MAX_PART_BYTES: usize = 4 << 20;
 /// How long to wait before a topic is asked for again that could not be asked for.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -36,15 +36,30 @@ pub(super) struct Prepared {
     topic_of: Vec<u32>,
     /// The partition of each message; of those that cannot be sent, anything.
     pub(super) partitions: Vec<u32>,
-    pub(super) chunks: Vec<Chunk>,
+    /// The transactions, which of the messages each has, counted from 0 in the batch.
+    pub(super) parts: VecDeque<Vec<usize>>,
+    /// The commands of the first one.
+    first: Option<Pipeline>,
 }
 
-/// Part of a batch: one transaction.
-#[derive(Default)]
-pub(super) struct Chunk {
-    /// The messages, counted from 0 in the batch.
-    pub(super) indices: Vec<usize>,
-    pub(super) pipe: Pipeline,
+/// Batches as they are made ready, one after the other.
+pub(super) struct Line {
+    preparing: Option<Preparing>,
+}
+
+type Preparing = Pin<Box<dyn Future<Output = Option<(Preparer, Prepared)>> + Send>>;
+
+impl Line {
+    pub(super) fn new(preparer: Preparer) -> Self {
+        Self { preparing: Some(Box::pin(preparer.next())) }
+    }
+
+    /// The next batch; `None` once the publisher is closed. Nothing is lost if this is dropped.
+    pub(super) async fn next(&mut self) -> Option<Prepared> {
+        let (preparer, prepared) = self.preparing.as_mut()?.await.unzip();
+        self.preparing = preparer.map(|preparer| Box::pin(preparer.next()) as Preparing);
+        prepared
+    }
 }
 
 impl Preparer {
@@ -53,7 +68,7 @@ impl Preparer {
     }
 
     /// The next batch; `None` once the publisher is closed. Messages whose topic cannot be had are answered.
-    pub(super) async fn next(&mut self) -> Option<Prepared> {
+    async fn next(mut self) -> Option<(Self, Prepared)> {
         let Due { mut batch, deadline } = self.due.recv().await?;
         let mut topics: Vec<Arc<Topic>> = Vec::new();
         let mut known: HashMap<Name, u32> = HashMap::new();
@@ -91,9 +106,10 @@ impl Preparer {
             };
             sendable.push(index);
         }
-        let mut prepared = Prepared { batch, deadline, topics, topic_of, partitions, chunks: Vec::new() };
-        prepared.chunks = prepared.chunks_of(&sendable);
-        Some(prepared)
+        let parts = parts(&batch, sendable);
+        let mut prepared = Prepared { batch, deadline, topics, topic_of, partitions, parts, first: None };
+        prepared.first = prepared.parts.front().map(|first| prepared.commands(first));
+        Some((self, prepared))
     }
 
     /// The topic; asked for until the deadline while the server is away.
@@ -118,28 +134,56 @@ impl Preparer {
     }
 }
 
+/// These messages in so few transactions as their size allows.
+fn parts(batch: &Batch, indices: Vec<usize>) -> VecDeque<Vec<usize>> {
+    let (mut bytes, mut begins) = (0, Vec::new());
+    for (place, &index) in indices.iter().enumerate() {
+        let weight = batch.message(index).weight();
+        bytes += weight;
+        if bytes > MAX_PART_BYTES && place > 0 {
+            begins.push(place);
+            bytes = weight;
+        }
+    }
+    let mut parts = VecDeque::with_capacity(begins.len() + 1);
+    let mut rest = indices;
+    for begin in begins.into_iter().rev() {
+        parts.push_front(rest.split_off(begin));
+    }
+    if !rest.is_empty() {
+        parts.push_front(rest);
+    }
+    parts
+}
+
 impl Prepared {
-    /// Encodes these messages, in so few transactions as their size allows.
-    pub(super) fn chunks_of(&self, indices: &[usize]) -> Vec<Chunk> {
-        let mut chunks: Vec<Chunk> = Vec::new();
-        let mut bytes = usize::MAX;
-        for &index in indices {
-            let message = self.batch.message(index);
-            let cmd = self.command(index, message);
-            bytes = bytes.saturating_add(message.weight());
-            if bytes > MAX_CHUNK_BYTES {
-                chunks.push(Chunk {
-                    indices: Vec::with_capacity(indices.len()),
-                    pipe: Pipeline::with_capacity(indices.len()),
-                });
-                bytes = message.weight();
-            }
-            if let Some(chunk) = chunks.last_mut() {
-                chunk.pipe.atomic().add_command(cmd);
-                chunk.indices.push(index);
+    /// What the server is to queue for these messages.
+    pub(super) fn commands(&self, part: &[usize]) -> Pipeline {
+        let mut commands = Pipeline::with_capacity(part.len() + 1);
+        commands.cmd("MULTI");
+        for &index in part {
+            commands.add_command(self.command(index, self.batch.message(index)));
+        }
+        commands
+    }
+
+    /// The commands of the first transaction, made ready ahead.
+    pub(super) fn commands_of_first(&mut self) -> Pipeline {
+        let first = self.first.take();
+        first.or_else(|| Some(self.commands(self.parts.front()?))).unwrap_or_default()
+    }
+
+    /// The parts of a transaction by topic.
+    pub(super) fn by_topic(&self, part: &[usize]) -> Vec<Vec<usize>> {
+        let mut topics: Vec<(&Name, Vec<usize>)> = Vec::new();
+        for &index in part {
+            let topic = &self.batch.message(index).topic;
+            match topics.iter_mut().find(|(known, _)| *known == topic) {
+                Some((_, of_topic)) => of_topic.push(index),
+                None => topics.push((topic, vec![index])),
             }
         }
-        chunks
+        topics.into_iter().map(|(_, of_topic)| of_topic).collect()
     }
 
     fn command(&self, index: usize, message: &Message) -> Cmd {

@@ -1,23 +1,29 @@
 //! [`Sender`]: sends prepared batches and reads what became of each message.
 
 use std::{
+    future::{Future, poll_fn, ready},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
 use hashbrown::HashSet;
 use messaging::{Error, ErrorKind, Name, Outcome, Receipt};
-use redis::{Cmd, RedisError, RedisResult, ServerError, Value, aio::MultiplexedConnection};
+use redis::{Cmd, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::time::Instant;
 
-use super::prepare::{Chunk, Prepared};
+use super::{
+    flight::{Landed, Queueing, Sent, begun, execute, queue, rejection},
+    prepare::Prepared,
+};
 use crate::{
     entry,
-    link::{Backoff, Connector, is_broken},
+    link::{Backoff, Connector},
 };
 
 /// Pauses before a batch that the server refused for the moment is sent again.
@@ -33,16 +39,40 @@ pub(super) struct Sender {
     deadline: Duration,
 }
 
-/// How a transaction ended.
-enum Sent {
-    /// Executed: an answer for each message.
-    Answers(Vec<Value>),
-    /// Surely not stored; the server may take it in a moment.
-    Later(Error),
-    /// Surely not stored, nor will it be. By whose fault is not known if there are several topics in it.
-    Refused(Error),
-    /// May be stored.
-    Unknown(Error),
+/// A batch that is the next to be sent.
+pub(super) struct Ahead {
+    prepared: Prepared,
+    /// The server has its first transaction, but for the `EXEC`.
+    queueing: Option<Queueing>,
+}
+
+/// A batch whose first transaction is on its way.
+pub(super) struct Flying {
+    prepared: Prepared,
+    landing: Landing,
+}
+
+type Landing = Pin<Box<dyn Future<Output = Landed> + Send>>;
+
+impl Flying {
+    /// Sends it, without waiting for answers.
+    async fn begin(&mut self) {
+        let landed = poll_fn(|cx| Poll::Ready(self.landing.as_mut().poll(cx))).await;
+        if let Poll::Ready(landed) = landed {
+            self.landing = Box::pin(ready(landed));
+        }
+    }
+
+    /// How its transaction ended; may be asked again if it was not told.
+    pub(super) async fn landed(&mut self) -> Landed {
+        self.landing.as_mut().await
+    }
+}
+
+impl From<Prepared> for Ahead {
+    fn from(prepared: Prepared) -> Self {
+        Self { prepared, queueing: None }
+    }
 }
 
 impl Sender {
@@ -51,85 +81,131 @@ impl Sender {
         Ok(Self { connector, conn: Some(link.conn), ended, backoff: Backoff::default(), deadline })
     }
 
-    /// Sends a batch and answers each of its messages.
-    pub(super) async fn send(&mut self, mut prepared: Prepared) {
-        let mut failed = Failed::default();
-        let mut chunks = std::mem::take(&mut prepared.chunks).into_iter();
-        while let Some(mut chunk) = chunks.next() {
-            if failed.holds_any(&prepared, &chunk) {
-                let (held, sendable): (Vec<usize>, Vec<usize>) =
-                    chunk.indices.iter().partition(|index| failed.holds(&prepared, **index));
-                for index in held {
-                    prepared.batch.complete(index, not_sent());
+    /// Sends the first transaction of a batch; `None` if nothing of it is to be sent.
+    pub(super) async fn launch(&mut self, Ahead { mut prepared, queueing }: Ahead) -> Option<Flying> {
+        let messages = prepared.parts.front()?.len();
+        let landing: Landing = match self.live().cloned().zip(queueing) {
+            Some((conn, queueing)) => Box::pin(execute(conn, queueing, messages, prepared.deadline)),
+            None => {
+                let commands = prepared.commands_of_first();
+                match self.connection(prepared.deadline).await {
+                    Ok(conn) => {
+                        let queueing = queue(&conn, commands, prepared.deadline);
+                        Box::pin(execute(conn, queueing, messages, prepared.deadline))
+                    }
+                    Err(error) => Box::pin(ready(Landed::not_sent(error))),
                 }
-                let Some(rest) = prepared.chunks_of(&sendable).into_iter().next() else { continue };
-                chunk = rest;
             }
-            match self.send_until(&chunk, prepared.deadline).await {
-                Sent::Answers(answers) => self.complete(&mut prepared, &chunk, answers, &mut failed).await,
+        };
+        let mut flying = Flying { prepared, landing };
+        flying.begin().await;
+        Some(flying)
+    }
+
+    /// Whether only the `EXEC` is left to be sent.
+    pub(super) fn has_queued(&self, ahead: &Ahead) -> bool {
+        ahead.queueing.is_some() && self.live().is_some()
+    }
+
+    /// Has the server queue the next batch behind the one that is on its way, unless something else may have to go in
+    /// between.
+    pub(super) async fn follow(&self, flying: &mut Flying, mut prepared: Prepared) -> Ahead {
+        // Further transactions, and waiting for replicas, use the connection before the next batch does.
+        let may_follow = flying.prepared.parts.len() == 1 && self.connector.config.wait == 0;
+        let queueing = match self.live() {
+            Some(conn) if may_follow && !prepared.parts.is_empty() => {
+                begun(queue(conn, prepared.commands_of_first(), prepared.deadline)).await
+            }
+            _ => None,
+        };
+        Ahead { prepared, queueing }
+    }
+
+    /// Answers each message of a batch whose first transaction has ended, after sending what is left of it. What the
+    /// server has queued of the next batch is forgotten unless all went well.
+    pub(super) async fn conclude(&mut self, flying: Flying, landed: Landed, ahead: Option<&mut Ahead>) {
+        if let Some(ahead) = ahead.filter(|ahead| ahead.queueing.is_some() && !landed.went_well()) {
+            ahead.queueing = None;
+            // With it goes what the server has queued.
+            self.conn = None;
+        }
+        let mut prepared = flying.prepared;
+        let mut first = Some(landed);
+        let mut failed = Failed::default();
+        let mut parts = std::mem::take(&mut prepared.parts);
+        while let Some(mut part) = parts.pop_front() {
+            if failed.holds_any(&prepared, &part) {
+                let (held, sendable) = part.into_iter().partition(|index| failed.holds(&prepared, *index));
+                Vec::into_iter(held).for_each(|index| prepared.batch.complete(index, not_sent()));
+                part = sendable;
+            }
+            if part.is_empty() {
+                continue;
+            }
+            let sent = match first.take() {
+                Some(landed) => self.note(landed),
+                None => self.send_once(&prepared, &part).await,
+            };
+            match self.send_again(&prepared, &part, sent).await {
+                Sent::Answers(answers) => self.complete(&mut prepared, &part, answers, &mut failed).await,
                 Sent::Refused(error) => {
-                    let parts = prepared.by_topic(&chunk);
-                    if parts.len() > 1 {
+                    let by_topic = prepared.by_topic(&part);
+                    if by_topic.len() > 1 {
                         // Nothing was stored; one topic at a time tells which it was.
-                        chunks = parts.into_iter().chain(chunks).collect::<Vec<_>>().into_iter();
+                        by_topic.into_iter().rev().for_each(|part| parts.push_front(part));
                     } else {
-                        failed.refuse(&mut prepared, &chunk, || Outcome::Rejected(error.duplicate()));
+                        failed.refuse(&mut prepared, &part, || Outcome::Rejected(error.duplicate()));
                     }
                 }
-                Sent::Later(error) => failed.refuse(&mut prepared, &chunk, || Outcome::Rejected(error.duplicate())),
-                Sent::Unknown(error) => failed.refuse(&mut prepared, &chunk, || Outcome::Unknown(error.duplicate())),
+                Sent::Later(error) => failed.refuse(&mut prepared, &part, || Outcome::Rejected(error.duplicate())),
+                Sent::Unknown(error) => failed.refuse(&mut prepared, &part, || Outcome::Unknown(error.duplicate())),
             }
         }
     }
 
-    /// Sends a transaction, again and again while the server refuses it for the moment.
-    async fn send_until(&mut self, chunk: &Chunk, deadline: Instant) -> Sent {
+    /// Sends a transaction again for as long as the server refuses it for the moment.
+    async fn send_again(&mut self, prepared: &Prepared, part: &[usize], mut sent: Sent) -> Sent {
         let mut pause = SHORTEST_PAUSE;
-        loop {
-            let sent = match self.connection(deadline).await {
-                Ok(conn) => self.send_once(conn, chunk, deadline).await,
-                Err(error) => return Sent::Later(error),
-            };
-            match sent {
-                Sent::Later(error) if Instant::now() + pause < deadline => {
-                    tracing::debug!(%error, "the server refuses messages for the moment");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                sent => return sent,
+        while let Sent::Later(error) = &sent
+            && Instant::now() + pause < prepared.deadline
+        {
+            tracing::debug!(%error, "the server refuses messages for the moment");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            sent = self.send_once(prepared, part).await;
+        }
+        sent
+    }
+
+    async fn send_once(&mut self, prepared: &Prepared, part: &[usize]) -> Sent {
+        let deadline = prepared.deadline;
+        match self.connection(deadline).await {
+            Ok(conn) => {
+                let queueing = queue(&conn, prepared.commands(part), deadline);
+                let landed = execute(conn, queueing, part.len(), deadline).await;
+                self.note(landed)
             }
+            Err(error) => Sent::Later(error),
         }
     }
 
-    async fn send_once(&mut self, mut conn: MultiplexedConnection, chunk: &Chunk, deadline: Instant) -> Sent {
-        conn.set_response_timeout(deadline.saturating_duration_since(Instant::now()));
-        // Each command is answered with QUEUED, and EXEC with all answers.
-        let skipped = chunk.pipe.len() + 1;
-        match conn.send_packed_commands(&chunk.pipe, skipped, 1).await {
-            Ok(mut answers) => match answers.pop() {
-                Some(Value::Array(answers)) if answers.len() == chunk.indices.len() => Sent::Answers(answers),
-                Some(Value::ServerError(error)) => refusal(error.into()),
-                other => {
-                    self.conn = None;
-                    let what = format!("the answer to a transaction is not understood: {other:?}");
-                    Sent::Unknown(Error::new(ErrorKind::Unknown, what))
-                }
-            },
-            Err(error) => {
-                if is_broken(&error) || is_elsewhere(&error) {
-                    self.conn = None;
-                }
-                refusal(error)
-            }
+    fn note(&mut self, landed: Landed) -> Sent {
+        if landed.is_spoiled {
+            self.conn = None;
         }
+        landed.sent
+    }
+
+    /// The connection, unless it was lost.
+    fn live(&self) -> Option<&MultiplexedConnection> {
+        self.conn.as_ref().filter(|_| !self.ended.load(Ordering::Acquire))
     }
 
     /// The connection, opened anew if it was lost.
     async fn connection(&mut self, deadline: Instant) -> Result<MultiplexedConnection, Error> {
         loop {
-            if let Some(conn) = self.conn.take_if(|_| !self.ended.load(Ordering::Acquire)) {
-                self.conn = Some(conn.clone());
-                return Ok(conn);
+            if let Some(conn) = self.live() {
+                return Ok(conn.clone());
             }
             let connecting = self.connector.connect_watched(self.deadline);
             let error = match tokio::time::timeout_at(deadline, connecting).await {
@@ -151,12 +227,12 @@ impl Sender {
     }
 
     /// Answers the messages of a transaction that was executed.
-    async fn complete(&mut self, prepared: &mut Prepared, chunk: &Chunk, answers: Vec<Value>, failed: &mut Failed) {
+    async fn complete(&mut self, prepared: &mut Prepared, part: &[usize], answers: Vec<Value>, failed: &mut Failed) {
         if let Err(error) = self.replicated(prepared.deadline).await {
-            failed.refuse(prepared, chunk, || Outcome::Unknown(error.duplicate()));
+            failed.refuse(prepared, part, || Outcome::Unknown(error.duplicate()));
             return;
         }
-        for (&index, answer) in chunk.indices.iter().zip(answers) {
+        for (&index, answer) in part.iter().zip(answers) {
             let outcome = match answer {
                 Value::ServerError(error) => {
                     failed.note(prepared, index);
@@ -193,23 +269,6 @@ impl Sender {
     }
 }
 
-impl Prepared {
-    /// The parts of a transaction by topic.
-    fn by_topic(&self, chunk: &Chunk) -> Vec<Chunk> {
-        let mut topics: Vec<&Name> = Vec::new();
-        for index in &chunk.indices {
-            let topic = &self.batch.message(*index).topic;
-            if !topics.contains(&topic) {
-                topics.push(topic);
-            }
-        }
-        let of = |topic: &Name| -> Vec<usize> {
-            chunk.indices.iter().copied().filter(|index| self.batch.message(*index).topic == *topic).collect()
-        };
-        topics.into_iter().flat_map(|topic| self.chunks_of(&of(topic))).collect()
-    }
-}
-
 /// Keys of messages that were not confirmed: later ones of the batch are not sent.
 #[derive(Default)]
 struct Failed {
@@ -224,8 +283,8 @@ impl Failed {
         }
     }
 
-    fn refuse(&mut self, prepared: &mut Prepared, chunk: &Chunk, outcome: impl Fn() -> Outcome) {
-        for &index in &chunk.indices {
+    fn refuse(&mut self, prepared: &mut Prepared, part: &[usize], outcome: impl Fn() -> Outcome) {
+        for &index in part {
             self.note(prepared, index);
             prepared.batch.complete(index, outcome());
         }
@@ -236,45 +295,11 @@ impl Failed {
         message.key.as_ref().is_some_and(|key| self.keys.contains(&(message.topic.clone(), key.clone())))
     }
 
-    fn holds_any(&self, prepared: &Prepared, chunk: &Chunk) -> bool {
-        !self.keys.is_empty() && chunk.indices.iter().any(|index| self.holds(prepared, *index))
+    fn holds_any(&self, prepared: &Prepared, part: &[usize]) -> bool {
+        !self.keys.is_empty() && part.iter().any(|index| self.holds(prepared, *index))
     }
 }
 
 fn not_sent() -> Outcome {
     Outcome::rejected("not sent: an earlier message of the same key in the batch was not confirmed")
-}
-
-/// What a transaction's error says about its messages.
-fn refusal(error: RedisError) -> Sent {
-    let text = error.to_string();
-    let Some(errors) = error.into_server_errors() else {
-        return Sent::Unknown(Error::new(ErrorKind::Unknown, format!("no answer to what was sent: {text}")));
-    };
-    let first = errors.iter().map(|(_, error)| error).find(|error| error.code() != "EXECABORT");
-    match first {
-        Some(error) if is_momentary(error.code()) => Sent::Later(rejection(error)),
-        Some(error) => Sent::Refused(rejection(error)),
-        None => Sent::Refused(Error::new(ErrorKind::Rejected, text)),
-    }
-}
-
-/// Whether a transaction was refused because the server is not, or not yet, the one to write to.
-fn is_elsewhere(error: &RedisError) -> bool {
-    let errors = error.clone().into_server_errors();
-    errors.is_some_and(|errors| {
-        errors.iter().any(|(_, error)| ["READONLY", "LOADING", "MASTERDOWN"].contains(&error.code()))
-    })
-}
-
-/// Errors of the server's state rather than of the message.
-fn is_momentary(code: &str) -> bool {
-    ["OOM", "LOADING", "READONLY", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS", "MISCONF"]
-        .contains(&code)
-}
-
-fn rejection(error: &ServerError) -> Error {
-    let kind = if is_momentary(error.code()) { ErrorKind::Unavailable } else { ErrorKind::Rejected };
-    let details = error.details().unwrap_or_default();
-    Error::new(kind, format!("refused by the server: {} {details}", error.code()))
 }

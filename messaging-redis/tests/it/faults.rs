@@ -104,6 +104,32 @@ async fn a_full_memory_holds_publishers_back_and_nothing_is_lost_or_reordered() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_behind_a_refused_one_are_held_back_with_it() {
+    const MESSAGES: u64 = 20_000;
+    let Some(redis) = redis().await else { return };
+    let messaging = connect(&redis.url(), "partitions=1").await;
+    publish(&messaging, "t", &["k"], 0..1).await;
+    let publishing = tokio::spawn({
+        let messaging = messaging.clone();
+        async move { publish(&messaging, "t", &["k"], 1..MESSAGES).await }
+    });
+    // Memory that is full for moments: somewhere between the commands of one batch, or between two batches.
+    let mut times = 0;
+    while !publishing.is_finished() {
+        for most in ["1", "0"] {
+            let _: String = ask(&redis, &["CONFIG", "SET", "maxmemory", most]).await;
+        }
+        times += 1;
+    }
+    publishing.await.unwrap();
+    assert!(refused(&redis, "OOM").await, "the memory was full {times} times, and nobody noticed");
+    let browsed = messaging.admin().browse("t", 0, Default::default(), MESSAGES as usize + 1).await.unwrap();
+    let values: Vec<u64> =
+        browsed.iter().map(|one| str::from_utf8(&one.message.payload).unwrap().parse().unwrap()).collect();
+    assert!(values.iter().copied().eq(0..MESSAGES), "{} are stored, not in their order", values.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stays_full_rejects_at_the_deadline() {
     let Some(redis) = redis().await else { return };
     let config = messaging::MessagingConfig::from_url(&redis.url()).unwrap().publish_deadline(Duration::from_secs(1));

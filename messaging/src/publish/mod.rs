@@ -11,6 +11,7 @@ pub use encode::Encoder;
 use tickets::{Answers, Tickets};
 
 use std::{
+    collections::VecDeque,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -44,7 +45,7 @@ pub(crate) struct Front {
 
 #[derive(Default)]
 struct State {
-    queued: Vec<BatchEntry>,
+    queued: VecDeque<BatchEntry>,
     /// An emptied buffer of the last batch, to be filled next.
     spare: Vec<BatchEntry>,
     tickets: Tickets,
@@ -98,7 +99,7 @@ impl Front {
                 return closed();
             }
             let ticket = state.tickets.open(Answers::One(None), 1);
-            state.queued.push(BatchEntry { message, ticket, index: 0, answered: false });
+            state.queued.push_back(BatchEntry { message, ticket, index: 0, answered: false });
             self.hand_over(state);
             ticket
         };
@@ -201,13 +202,9 @@ impl Front {
             return;
         }
         while !state.queued.is_empty() && state.batches_out < self.publisher.depth() {
-            let max = self.publisher.max_batch();
-            let spare = std::mem::take(&mut state.spare);
-            let mut entries = std::mem::replace(&mut state.queued, spare);
-            if entries.len() > max {
-                let rest = entries.split_off(max);
-                state.queued.extend(rest);
-            }
+            let mut entries = std::mem::take(&mut state.spare);
+            let count = state.queued.len().min(self.publisher.max_batch());
+            entries.extend(state.queued.drain(..count));
             state.batches_out += 1;
             state.handing_over = true;
             drop(state);
