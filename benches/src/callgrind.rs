@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 
 /// The function whose instructions are counted, with all that it calls. Not generic, so that its name is stable.
 #[inline(never)]
-pub(crate) fn measured_region(work: &mut dyn FnMut()) {
+pub fn measured_region(work: &mut dyn FnMut()) {
     work();
     // Keeps the call above from becoming a jump out of the region.
     std::hint::black_box(());

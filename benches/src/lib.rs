@@ -3,7 +3,7 @@
 
 #[cfg(feature = "broker")]
 pub mod broker;
-mod callgrind;
+pub mod callgrind;
 pub mod concurrency;
 pub mod memory;
 #[cfg(feature = "outbox")]

@@ -73,7 +73,7 @@ impl Counter {
 }
 
 /// Runs the measured region, and may look at what it does.
-type Measure<'a> = &'a dyn Fn(&mut dyn FnMut());
+pub type Measure<'a> = &'a dyn Fn(&mut dyn FnMut());
 
 /// One thing to measure.
 #[derive(Clone, Copy, Debug)]
@@ -242,8 +242,8 @@ fn run_region(
 }
 
 /// Allocations of a region with so many messages, counted by a program of its own.
-fn allocations(region: &str, messages: u64) -> anyhow::Result<f64> {
-    let program = std::env::current_exe()?.with_file_name("allocations");
+fn allocations(program: &str, region: &str, messages: u64) -> anyhow::Result<f64> {
+    let program = std::env::current_exe()?.with_file_name(program);
     let output = Command::new(program).args([region, &messages.to_string()]).output()?;
     anyhow::ensure!(
         output.status.success(),
@@ -258,16 +258,28 @@ fn allocations(region: &str, messages: u64) -> anyhow::Result<f64> {
 /// # Errors
 /// If a region cannot be run or valgrind is missing.
 pub fn run() -> anyhow::Result<()> {
+    measured("In-process bus, per message", "allocations", REGIONS.map(|region| (region.name, region.bar)))
+}
+
+/// Measures regions of the program that calls this, each with the bar that it is held against. This program runs one of them
+/// for `--region NAME MESSAGES`; the one of the other name beside it prints the allocations of one.
+///
+/// # Errors
+/// If a region cannot be run or valgrind is missing.
+pub fn measured(
+    title: &str,
+    counts_allocations: &str,
+    regions: impl IntoIterator<Item = (&'static str, &'static str)>,
+) -> anyhow::Result<()> {
     let mut rows = Vec::new();
-    for region in REGIONS {
-        let (few, many) = (allocations(region.name, 20_000)?, allocations(region.name, 60_000)?);
-        let allocations = (many - few) / 40_000.0;
+    for (region, bar) in regions {
+        let [few, many] = [20_000, 60_000].map(|messages| allocations(counts_allocations, region, messages));
         let figures = vec![
-            ("instructions_per_message", callgrind::per_message(region.name)?),
-            ("allocations_per_message", allocations),
+            ("instructions_per_message", callgrind::per_message(region)?),
+            ("allocations_per_message", (many? - few?) / 40_000.0),
         ];
-        rows.push(Row { bench: region.name.to_owned(), figures, bar: region.bar.to_owned() });
+        rows.push(Row { bench: region.to_owned(), figures, bar: bar.to_owned() });
     }
-    report::print("In-process bus, per message", &rows);
+    report::print(title, &rows);
     Ok(())
 }
