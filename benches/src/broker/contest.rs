@@ -17,7 +17,7 @@ const BYTES: &str = "BENCH_BYTES";
 /// How long the faster half of a round should take, which is the consuming, and what it may put on the disk. What begins
 /// and ends a shorter one would be a good part of it.
 const ROUND: Duration = Duration::from_secs(5);
-const MOST_BYTES: usize = 640 << 20;
+const MOST_BYTES: usize = 1280 << 20;
 /// What an event weighs beside its payload, roughly.
 const ENVELOPE_BYTES: usize = 250;
 /// Messages of the rounds that come before, to warm up and to find out how many make a round.

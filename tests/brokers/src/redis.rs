@@ -143,11 +143,14 @@ impl RedisOptions {
     fn prepare(self) -> Result<Redis, Error> {
         let programs = programs::find(Kind::Redis)?;
         let folder = node_folder(Kind::Redis)?;
-        let ports = ports::reserve(2)?;
-        let port = ports[0].number();
+        // For clients, for clients by TLS, and for other nodes: by default that is the first and 10,000, where any outgoing
+        // connection may be.
+        let ports = ports::reserve(3)?;
+        let (port, nodes_port) = (ports[0].number(), ports[2].number());
         let launch = Launch::new(&programs.place, programs.program("redis-server"), folder.path())
             .envs(&programs.environment)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no"])
+            .args(["--cluster-port", &nodes_port.to_string()])
             .args(["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]);
         #[cfg(feature = "tls")]
         let (launch, encrypted) = match self.tls {
