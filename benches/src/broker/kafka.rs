@@ -87,7 +87,7 @@ impl Raw {
         Ok(self.client().create()?)
     }
 
-    fn publish_all(&self, errand: &Errand) -> anyhow::Result<()> {
+    fn publish_all(&self, errand: &Errand, stop: &AtomicBool) -> anyhow::Result<()> {
         let reports = Arc::new(Reports::default());
         let producer: ThreadedProducer<Counting> = self
             .client()
@@ -119,6 +119,8 @@ impl Raw {
                 if error.rdkafka_error_code() != Some(Code::QueueFull) {
                     bail!(error);
                 }
+                // The queue of a broker that has died stays full.
+                ensure!(!stop.load(Ordering::Relaxed), "the queue stays full");
                 std::thread::sleep(Duration::from_millis(1));
                 record = refused;
             }
@@ -230,7 +232,7 @@ impl Contender for Raw {
     }
 
     async fn publish(&self, errand: &Arc<Errand>) -> anyhow::Result<()> {
-        self.blocking(errand, |raw, errand, _| raw.publish_all(errand)).await
+        self.blocking(errand, Self::publish_all).await
     }
 
     async fn consume(&self, errand: &Arc<Errand>) -> anyhow::Result<()> {
