@@ -31,6 +31,11 @@ impl Sent {
         self.batch.message(index)
     }
 
+    /// The client has copied a message.
+    pub(crate) fn release(&mut self, index: usize) {
+        self.batch.release(index);
+    }
+
     pub(crate) fn age(&self) -> std::time::Duration {
         self.handed_over.elapsed()
     }

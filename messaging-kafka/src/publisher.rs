@@ -212,17 +212,17 @@ impl Sender {
         let Some(client) = self.client.read().clone() else { return Stopped::Done };
         let (stopped, done) = self.outstanding.with(slot, |sent| {
             while *next < sent.len() {
-                let message = sent.message(*next).clone();
                 if sent.follows_unconfirmed(*next) {
                     sent.answer(*next, Outcome::rejected("not sent: an earlier message of its key was not confirmed"));
                     *next += 1;
                     continue;
                 }
-                let Some(partition) = state.topics.partition(&message) else {
+                let message = sent.message(*next);
+                let Some(partition) = state.topics.partition(message) else {
                     return Stopped::UnknownTopic(message.topic.clone());
                 };
                 let mut headers = Some(OwnedHeaders::new_with_capacity(8));
-                cloudevents::write_binary(&message, |name, value| {
+                cloudevents::write_binary(message, |name, value| {
                     headers = headers.take().map(|headers| headers.insert(Header { key: name, value: Some(value) }));
                 });
                 let record = BaseRecord::<[u8], [u8], usize> {
@@ -235,7 +235,7 @@ impl Sender {
                     delivery_opaque: Outstanding::opaque(slot, *next),
                 };
                 match client.send(record) {
-                    Ok(()) => {}
+                    Ok(()) => sent.release(*next),
                     Err((error, _)) => match error.rdkafka_error_code() {
                         Some(Code::QueueFull) => return Stopped::Full,
                         Some(Code::Fatal) => {
@@ -246,7 +246,8 @@ impl Sender {
                             if matches!(code, Some(Code::UnknownPartition | Code::UnknownTopic)) {
                                 state.topics.forget(&message.topic);
                             }
-                            sent.answer(*next, outcome::refused_locally(&message.topic, &error));
+                            let refused = outcome::refused_locally(&message.topic, &error);
+                            sent.answer(*next, refused);
                         }
                     },
                 }

@@ -1,7 +1,8 @@
 //! [`Topics`]: how many partitions each topic has, and which partition a message goes to.
 
-use std::{collections::HashMap, time::Instant};
+use std::time::Instant;
 
+use hashbrown::HashMap;
 use messaging::{Message, Name, partition_for_key};
 
 /// After so many bytes messages without a key move on to another partition: enough to fill a request, as the Java

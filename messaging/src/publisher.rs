@@ -3,10 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::{
     delivery::Position,
     error::{Error, ErrorKind},
+    headers::Headers,
     message::Message,
     publish::Front,
 };
@@ -156,6 +158,19 @@ impl Batch {
     #[must_use]
     pub fn message(&self, index: usize) -> &Arc<Message> {
         &self.entries[index].message
+    }
+
+    /// One message has been copied to where it is sent from: frees its payload and its headers, unless somebody else has
+    /// the message too. Its topic and key stay.
+    ///
+    /// What waits for its confirm would otherwise lie in memory twice.
+    #[inline]
+    pub fn release(&mut self, index: usize) {
+        if let Some(message) = Arc::get_mut(&mut self.entries[index].message) {
+            message.payload = Bytes::new();
+            message.headers = Headers::new();
+            message.attributes = Headers::new();
+        }
     }
 
     /// Whether the publisher wants to know when every subscribed group has settled each message

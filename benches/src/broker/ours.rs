@@ -12,9 +12,10 @@ use messaging::{
 
 use super::{Contender, EVENT, Errand, SOURCE};
 
-/// How many events one call publishes, and how many calls wait at once.
-const TOGETHER: u64 = 500;
-const CALLS: usize = 64;
+/// How many events one call publishes, few enough that they are in the processor's cache while they are sent; and how many
+/// calls wait at once.
+const TOGETHER: u64 = 100;
+const CALLS: usize = 320;
 const CLOSING: Duration = Duration::from_secs(30);
 
 /// Connects to a broker.

@@ -123,9 +123,12 @@ impl Front {
         if count == 0 {
             return Vec::new();
         }
-        let mut outcomes: Vec<Option<Outcome>> =
-            messages.iter().map(|message| self.check(message, self.max_message_bytes).err()).collect();
-        let weight = messages.iter().map(|message| message.weight()).sum();
+        let mut weight = 0;
+        let mut check = |message: &Arc<Message>| {
+            weight += message.weight();
+            self.check(message, self.max_message_bytes).err()
+        };
+        let mut outcomes: Vec<Option<Outcome>> = messages.iter().map(&mut check).collect();
         let Some(permit) = self.admit(weight, count).await else {
             return outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(timed_out_in_queue)).collect();
         };
@@ -133,30 +136,31 @@ impl Front {
         if waited_for == 0 {
             return outcomes.into_iter().flatten().collect();
         }
-        let ticket =
-            {
-                let mut state = self.state.lock();
-                if state.closed {
-                    return outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(closed)).collect();
-                }
-                let wanted: Vec<bool> = outcomes.iter().map(Option::is_none).collect();
-                let ticket = state.tickets.open(Answers::Many(std::mem::take(&mut outcomes)), waited_for as u32);
-                let entries =
-                    messages.into_iter().zip(wanted).enumerate().filter(|(_, (_, wanted))| *wanted).map(
-                        |(index, (message, _))| BatchEntry { message, ticket, index: index as u32, answered: false },
-                    );
-                if until_settled {
-                    // Such a batch may be out for long; it goes beside the others rather than in front of them.
-                    let entries = entries.collect();
-                    state.batches_out += 1;
-                    drop(state);
-                    self.publisher.send(Batch { front: self.clone(), entries, until_settled });
-                } else {
-                    state.queued.extend(entries);
-                    self.hand_over(state);
-                }
-                ticket
-            };
+        let none_refused = waited_for == count;
+        let refused: Vec<bool> = if none_refused { Vec::new() } else { outcomes.iter().map(Option::is_some).collect() };
+        let ticket = {
+            let mut state = self.state.lock();
+            if state.closed {
+                return outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(closed)).collect();
+            }
+            let ticket = state.tickets.open(Answers::Many(std::mem::take(&mut outcomes)), waited_for as u32);
+            let entries = messages
+                .into_iter()
+                .enumerate()
+                .filter(|(index, _)| none_refused || !refused[*index])
+                .map(|(index, message)| BatchEntry { message, ticket, index: index as u32, answered: false });
+            if until_settled {
+                // Such a batch may be out for long; it goes beside the others rather than in front of them.
+                let entries = entries.collect();
+                state.batches_out += 1;
+                drop(state);
+                self.publisher.send(Batch { front: self.clone(), entries, until_settled });
+            } else {
+                state.queued.extend(entries);
+                self.hand_over(state);
+            }
+            ticket
+        };
         let answers = if until_settled {
             Some(Answer { front: self, ticket: Some(ticket) }.await)
         } else {
