@@ -75,6 +75,8 @@ pub(crate) struct Deliveries {
     reader: Reader,
     /// `None` once it has ended.
     consumer: Option<Quiet>,
+    /// How many were taken in the last time: the next time it will be about as many.
+    usual: usize,
 }
 
 pub(crate) struct Taken {
@@ -87,7 +89,7 @@ pub(crate) struct Taken {
 
 impl Deliveries {
     pub(crate) fn new(slot: usize, generation: u64, topic: Name, consumer: Quiet) -> Self {
-        Self { slot, generation, topic, reader: Reader::default(), consumer: Some(consumer) }
+        Self { slot, generation, topic, reader: Reader::default(), consumer: Some(consumer), usual: 0 }
     }
 }
 
@@ -95,14 +97,14 @@ impl Stream for Deliveries {
     type Item = Taken;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Taken>> {
-        let Self { slot, generation, topic, reader, consumer } = &mut *self;
+        let Self { slot, generation, topic, reader, consumer, usual } = &mut *self;
         let Some(Quiet(stream)) = consumer else { return Poll::Ready(None) };
-        let mut messages = Vec::new();
+        let mut messages = Vec::with_capacity(*usual);
         let ended = loop {
             match stream.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(delivery))) => {
                     let message = wire::read(reader, topic, &delivery.properties, delivery.data);
-                    messages.push((delivery.delivery_tag, Arc::new(message)));
+                    messages.push((delivery.delivery_tag, message));
                     if messages.len() < MOST {
                         continue;
                     }
@@ -114,6 +116,7 @@ impl Stream for Deliveries {
                 Poll::Pending => break None,
             }
         };
+        *usual = messages.len();
         if ended.is_some() {
             // What came before the end comes again.
             *consumer = None;

@@ -11,6 +11,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use messaging::{
     Message, Name,
     cloudevents::{self, Reader},
 };
+use smallvec::SmallVec;
 
 const KEY: &str = "messaging-key";
 /// The header that stands for the property `message_id` of a message without an envelope.
@@ -102,16 +104,18 @@ pub(crate) fn properties_weight(message: &Message) -> usize {
     64 + envelope + key + message.attributes.weight() * 2 + message.headers.weight()
 }
 
-/// Reads a message of a topic as it came.
-pub(crate) fn read(reader: &mut Reader, topic: &Name, properties: &BasicProperties, payload: Vec<u8>) -> Message {
-    let mut key = None;
-    let mut headers: Vec<(&str, Cow<'_, [u8]>)> = Vec::new();
+/// Reads a message of a topic as it came, and writes it where it stays.
+pub(crate) fn read(reader: &mut Reader, topic: &Name, properties: &BasicProperties, payload: Vec<u8>) -> Arc<Message> {
+    let mut shared = Arc::new(Message::new(topic.clone(), payload));
+    // Nobody else has it yet.
+    let Some(message) = Arc::get_mut(&mut shared) else { return shared };
+    let mut headers: SmallVec<[(&str, Cow<'_, [u8]>); 12]> = SmallVec::new();
     if let Some(content_type) = properties.content_type() {
         headers.push((cloudevents::CONTENT_TYPE, content_type.as_str().as_bytes().into()));
     }
     for (name, value) in properties.headers().iter().flatten() {
         match name.as_str() {
-            KEY => key = Some(reader.copy(&value_bytes(value))),
+            KEY => message.key = Some(reader.copy(&value_bytes(value))),
             name if OF_THE_BROKER.contains(&name) => {}
             name => {
                 let name = name.strip_prefix(ESCAPE).unwrap_or(name);
@@ -124,14 +128,13 @@ pub(crate) fn read(reader: &mut Reader, topic: &Name, properties: &BasicProperti
             }
         }
     }
-    let pairs = headers.iter().map(|(name, value)| (*name, &value[..]));
-    let mut message = reader.read(topic.clone(), key, payload.into(), pairs);
+    reader.read_headers(message, headers.iter().map(|(name, value)| (*name, &value[..])));
     if message.envelope.is_none()
         && let Some(id) = properties.message_id()
     {
         message.headers = message.headers.with(MESSAGE_ID, id.as_str());
     }
-    message
+    shared
 }
 
 fn short(text: impl Into<String>) -> Option<ShortString> {
@@ -198,7 +201,7 @@ mod tests {
         event.with_content_type("application/json")
     }
 
-    fn through(message: &Message, prefix: &str) -> Message {
+    fn through(message: &Message, prefix: &str) -> Arc<Message> {
         read(&mut Reader::default(), &"t".into(), &properties(message, prefix).unwrap(), message.payload.to_vec())
     }
 
@@ -221,7 +224,7 @@ mod tests {
         ];
         for message in messages {
             for prefix in ["cloudEvents_", "ce-"] {
-                assert_eq!(through(&message, prefix), message);
+                assert_eq!(*through(&message, prefix), message);
             }
         }
     }

@@ -46,7 +46,8 @@ const CLOSING: Duration = Duration::from_secs(30);
 pub async fn run() -> anyhow::Result<()> {
     let kafka = Kafka::options().jvm(JVM).property(DELETED_AFTER.0, DELETED_AFTER.1).routes(0).start().await?;
     let url = format!("{}?linger={LINGER_MS}ms", kafka.url());
-    let ours = Ours { messaging: connect(&url, KafkaBackend).await? };
+    // Few enough that they are in the processor's cache when the client copies them.
+    let ours = Ours { messaging: connect(&url, KafkaBackend).await?, together: 100 };
     let raw = Raw { servers: kafka.authority() };
     let rows = contest("kafka", PARTITIONS, &ours, &raw).await?;
     let version = kafka.version().unwrap_or("given");

@@ -12,10 +12,8 @@ use messaging::{
 
 use super::{Contender, EVENT, Errand, SOURCE};
 
-/// How many events one call publishes, few enough that they are in the processor's cache while they are sent; and how many
-/// calls wait at once.
-const TOGETHER: u64 = 100;
-const CALLS: usize = 320;
+/// How many events wait for their confirm at once.
+const OUTSTANDING: u64 = 32_000;
 const CLOSING: Duration = Duration::from_secs(30);
 
 /// Connects to a broker.
@@ -26,6 +24,8 @@ pub(crate) async fn connect(url: &str, backend: impl Backend + 'static) -> anyho
 /// This library on a broker.
 pub(crate) struct Ours {
     pub(crate) messaging: Messaging,
+    /// How many events one call publishes.
+    pub(crate) together: u64,
 }
 
 impl Ours {
@@ -62,11 +62,11 @@ impl Contender for Ours {
     async fn publish(&self, errand: &Arc<Errand>) -> anyhow::Result<()> {
         let (source, name) = (Name::from_static(SOURCE), Name::from_static(EVENT));
         let mut calls = FuturesUnordered::new();
-        for first in (0..errand.messages).step_by(TOGETHER as usize) {
-            let numbers = first..(first + TOGETHER).min(errand.messages);
+        for first in (0..errand.messages).step_by(self.together as usize) {
+            let numbers = first..(first + self.together).min(errand.messages);
             let events = numbers.map(|number| event(errand, &source, &name, number)).collect();
             calls.push(self.messaging.publish_messages(events));
-            if calls.len() >= CALLS {
+            if calls.len() as u64 * self.together >= OUTSTANDING {
                 check(calls.next().await.unwrap_or_default())?;
             }
         }
