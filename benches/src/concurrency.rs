@@ -78,18 +78,22 @@ async fn ours(work: &Work) -> anyhow::Result<Duration> {
 }
 
 /// The same work on bare tasks: one per key, which takes a slot for each of its messages.
-pub(crate) async fn bare(work: &Work, keys: u64) -> anyhow::Result<Duration> {
+pub(crate) async fn bare<F: Future<Output = ()> + Send>(
+    work: &Work,
+    keys: u64,
+    sleep: impl Fn(u64) -> F + Clone + Send + 'static,
+) -> anyhow::Result<Duration> {
     let slots = Arc::new(Semaphore::new(SLOTS));
     let started = Instant::now();
     let tasks: Vec<_> = (0..keys)
         .map(|key| {
             let own: Vec<u64> = work.iter().filter(|(k, _)| *k == key).map(|(_, millis)| *millis).collect();
-            let slots = slots.clone();
+            let (slots, sleep) = (slots.clone(), sleep.clone());
             tokio::spawn(async move {
                 for millis in own {
                     let slot = slots.acquire().await;
                     if millis > 0 {
-                        tokio::time::sleep(Duration::from_millis(millis)).await;
+                        sleep(millis).await;
                     }
                     drop(slot);
                 }
@@ -116,7 +120,8 @@ pub fn run() -> anyhow::Result<()> {
         for _ in 0..3 {
             let real_time = tokio::runtime::Builder::new_multi_thread().enable_time().build()?;
             let ours = real_time.block_on(ours(&work))?;
-            let bare = real_time.block_on(bare(&work, keys))?;
+            let sleep = |millis| tokio::time::sleep(Duration::from_millis(millis));
+            let bare = real_time.block_on(bare(&work, keys, sleep))?;
             walls.push(ours.as_secs_f64() / bare.as_secs_f64());
         }
         walls.sort_by(f64::total_cmp);

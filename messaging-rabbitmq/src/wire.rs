@@ -104,12 +104,15 @@ pub(crate) fn properties_weight(message: &Message) -> usize {
     64 + envelope + key + message.attributes.weight() * 2 + message.headers.weight()
 }
 
+/// A name and a value.
+type Header<'a> = (&'a str, Cow<'a, [u8]>);
+
 /// Reads a message of a topic as it came, and writes it where it stays.
 pub(crate) fn read(reader: &mut Reader, topic: &Name, properties: &BasicProperties, payload: Vec<u8>) -> Arc<Message> {
     let mut shared = Arc::new(Message::new(topic.clone(), payload));
     // Nobody else has it yet.
     let Some(message) = Arc::get_mut(&mut shared) else { return shared };
-    let mut headers: SmallVec<[(&str, Cow<'_, [u8]>); 12]> = SmallVec::new();
+    let mut headers = SmallVec::<[Header<'_>; 12]>::new();
     if let Some(content_type) = properties.content_type() {
         headers.push((cloudevents::CONTENT_TYPE, content_type.as_str().as_bytes().into()));
     }

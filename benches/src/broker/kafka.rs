@@ -1,6 +1,7 @@
 //! Kafka: the raw side by librdkafka as `rdkafka` wraps it, with the settings that ours uses.
 
 use std::{
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -8,8 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use messaging::EventId;
 use messaging_kafka::KafkaBackend;
 use rdkafka::{
@@ -25,7 +27,10 @@ use rdkafka::{
 use test_brokers::Kafka;
 
 use super::{Contender, EVENT, Errand, Ours, SOURCE, connect, contest, lanes};
-use crate::report;
+use crate::{
+    concurrency::{MESSAGES, SLOTS},
+    report,
+};
 
 const PARTITIONS: u32 = 4;
 /// A JVM that is to be fast rather than small.
@@ -52,10 +57,28 @@ pub async fn run() -> anyhow::Result<()> {
     let rows = contest("kafka", PARTITIONS, &ours, &raw).await?;
     let version = kafka.version().unwrap_or("given");
     report::print(&format!("Kafka {version}: ours against raw rdkafka"), &rows);
-    let rows = lanes("kafka", &ours.messaging).await?;
+    let servers = kafka.authority();
+    let peer = |topics| parallel_consumer(&servers, topics).boxed();
+    let rows = lanes("kafka", &ours.messaging, ("parallel_consumer_ms", &peer)).await?;
     report::print("Kafka: 10,000 messages of 0–5 ms, one partition, 100 slots", &rows);
     ours.messaging.close(CLOSING).await?;
     Ok(())
+}
+
+/// Confluent's parallel-consumer on these topics, by Maven and a JDK. It comes with the Kafka client it was made for.
+async fn parallel_consumer(servers: &str, topics: Vec<String>) -> anyhow::Result<Vec<f64>> {
+    let arguments = format!("{servers} {MESSAGES} {SLOTS} {}", topics.join(" "));
+    let mut maven = Command::new("mvn");
+    maven.args(["--batch-mode", "--quiet", "-Dstyle.color=never", "compile", "exec:java", "-Dexec.mainClass=Lanes"]);
+    maven.arg(format!("-Dexec.args={arguments}"));
+    maven.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/parallel-consumer"));
+    let output = tokio::task::spawn_blocking(move || maven.stdin(Stdio::null()).stderr(Stdio::inherit()).output());
+    let output = output.await?.context("mvn")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "it ended with {}: {text}", output.status);
+    let millis: Vec<f64> = text.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    ensure!(millis.len() == topics.len(), "{} figures for {} topics: {text}", millis.len(), topics.len());
+    Ok(millis)
 }
 
 /// `rdkafka` without anything around it.

@@ -9,11 +9,13 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use futures::future::BoxFuture;
 use messaging::{Delivery, Message, Messaging, Router, TopicSpec};
 use tokio::sync::Notify;
 
 use crate::{
     concurrency::{KEYS, MESSAGES, SLOTS, Work, bare, ideal, work},
+    naps::Naps,
     report::Row,
 };
 
@@ -30,15 +32,15 @@ struct Done {
     all: Notify,
 }
 
-fn router(topic: &str, done: &Arc<Done>) -> Router {
-    let done = done.clone();
+fn router(topic: &str, naps: &Naps, done: &Arc<Done>) -> Router {
+    let (naps, done) = (naps.clone(), done.clone());
     let handler = move |delivery: Delivery| {
-        let done = done.clone();
+        let (naps, done) = (naps.clone(), done.clone());
         async move {
             done.first.get_or_init(Instant::now);
             let millis = delivery.message.payload.first().copied().unwrap_or_default();
             if millis > 0 {
-                tokio::time::sleep(Duration::from_millis(millis.into())).await;
+                naps.sleep(millis.into()).await;
             }
             if done.handled.fetch_add(1, Ordering::Relaxed) + 1 == MESSAGES {
                 done.last.get_or_init(Instant::now);
@@ -51,12 +53,12 @@ fn router(topic: &str, done: &Arc<Done>) -> Router {
 }
 
 /// Publishes everything, then runs it; answers the time from the first handler's start to the last one's end.
-async fn ours(messaging: &Messaging, topic: &str, work: &Work) -> anyhow::Result<Duration> {
+async fn ours(messaging: &Messaging, topic: &str, work: &Work, naps: &Naps) -> anyhow::Result<Duration> {
     let mut spec = TopicSpec::default();
     spec.partitions = 1;
     messaging.admin().ensure_topic(topic, &spec).await?;
     let done = Arc::new(Done::default());
-    messaging.run([router(topic, &done)]).await?.shutdown(LIMIT).await?;
+    messaging.run([router(topic, naps, &done)]).await?.shutdown(LIMIT).await?;
     for some in work.chunks(500) {
         let message =
             |(key, millis): &(u64, u64)| Arc::new(Message::new(topic, vec![*millis as u8]).with_key(key.to_string()));
@@ -64,7 +66,7 @@ async fn ours(messaging: &Messaging, topic: &str, work: &Work) -> anyhow::Result
             outcome.confirmed()?;
         }
     }
-    let running = messaging.run([router(topic, &done)]).await?;
+    let running = messaging.run([router(topic, naps, &done)]).await?;
     tokio::time::timeout(LIMIT, done.all.notified()).await.context("not everything was handled")?;
     running.shutdown(LIMIT).await?;
     let handled = done.handled.load(Ordering::Relaxed);
@@ -72,32 +74,50 @@ async fn ours(messaging: &Messaging, topic: &str, work: &Work) -> anyhow::Result
     done.first.get().zip(done.last.get()).map(|(first, last)| *last - *first).context("nothing was handled")
 }
 
-/// A row for each number of keys: the makespan against the best that any schedule can do, and against the same work on
-/// bare tasks, one per key, which have tokio's timers to bear too.
-pub(crate) async fn lanes(broker: &str, messaging: &Messaging) -> anyhow::Result<Vec<Row>> {
+/// Another library that does the same work, from the topics of these names: its milliseconds for each.
+pub(crate) type Peer<'a> = &'a dyn Fn(Vec<String>) -> BoxFuture<'a, anyhow::Result<Vec<f64>>>;
+
+/// A row for each number of keys: the makespan against the best that any schedule can do, against the same work on bare
+/// tasks, one per key, and against a peer. A peer that cannot be had is named, and left out.
+pub(crate) async fn lanes(
+    broker: &str,
+    messaging: &Messaging,
+    (peer_name, peer): (&'static str, Peer<'_>),
+) -> anyhow::Result<Vec<Row>> {
+    let naps = Naps::start()?;
     let mut rows = Vec::new();
     for keys in KEYS {
         let work = work(keys);
         let ideal = ideal(&work, keys).as_secs_f64();
-        let mut rounds = Vec::new();
+        let (mut rounds, mut topics) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let topic = format!("{broker}-lanes-{keys}-{:08x}", fastrand::u32(..));
-            let ours = ours(messaging, &topic, &work).await?.as_secs_f64();
-            rounds.push((ours, ours / bare(&work, keys).await?.as_secs_f64()));
+            let ours = ours(messaging, &topic, &work, &naps).await?.as_secs_f64();
+            let sleep = {
+                let naps = naps.clone();
+                move |millis| naps.sleep(millis)
+            };
+            rounds.push((ours, ours / bare(&work, keys, sleep).await?.as_secs_f64()));
+            topics.push(topic);
         }
-        let median = |figure: fn(&(f64, f64)) -> f64| {
-            let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
-            figures.sort_by(f64::total_cmp);
-            figures[ROUNDS / 2]
-        };
-        let makespan = median(|round| round.0);
-        let figures = vec![
+        let makespan = median(rounds.iter().map(|round| round.0));
+        let mut figures = vec![
             ("makespan_ms", makespan * 1e3),
             ("makespan_ratio", makespan / ideal),
-            ("wall_ratio", median(|round| round.1)),
+            ("wall_ratio", median(rounds.iter().map(|round| round.1))),
         ];
-        let bar = "wall ≤ 1.10".to_owned();
+        match peer(topics).await {
+            Ok(millis) => figures.push((peer_name, median(millis.into_iter()))),
+            Err(error) => eprintln!("{broker}: no {peer_name}: {error:#}"),
+        }
+        let bar = format!("wall ≤ 1.10, below {peer_name}");
         rows.push(Row { bench: format!("{broker}/concurrency/keys-{keys}"), figures, bar });
     }
     Ok(rows)
+}
+
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or_default()
 }

@@ -1,13 +1,13 @@
 //! Orders against notifications: none lost, none twice, in order.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{Client, eventually};
+use crate::{Client, PAUSE};
 
-/// How long notifications may take, the time included in which a broker notices that a consumer died.
+/// How long no further notification may come, the time included in which a broker notices that a consumer died.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How many items a page may have.
@@ -31,15 +31,33 @@ pub async fn every_item(client: &Client, path: &str) -> Vec<Value> {
 pub async fn until_notified(orders: &Client, notifications: &Client) {
     let expected: usize = every_item(orders, "/api/v1/orders/").await.iter().map(|order| subjects(order).len()).sum();
     let total = async || notifications.get("/api/v1/notifications/?page_size=1").await.body["total"].as_u64().unwrap();
-    let all = eventually("all notifications", async || (total().await as usize >= expected).then_some(()));
-    if tokio::time::timeout(PATIENCE, all).await.is_err() {
-        panic!("{} of {expected} notifications; missing: {:?}", total().await, missing(orders, notifications).await);
+    if let Err(total) = reaches(expected, async || total().await as usize).await {
+        panic!("{total} of {expected} notifications; missing: {:?}", missing(orders, notifications).await);
     }
-    eventually("the e-mail of all notifications", async || {
+    let sent = async || {
         let all = every_item(notifications, "/api/v1/notifications/").await;
-        all.iter().all(|notification| notification["sent_at"].is_string()).then_some(())
-    })
-    .await;
+        all.iter().filter(|notification| notification["sent_at"].is_string()).count()
+    };
+    if let Err(sent) = reaches(expected, sent).await {
+        panic!("the e-mail of {sent} of {expected} notifications was sent");
+    }
+}
+
+/// Looks again and again until there are so many; answers how many there are where they stay that many for long.
+async fn reaches(goal: usize, mut count: impl AsyncFnMut() -> usize) -> Result<(), usize> {
+    let (mut before, mut since) = (0, Instant::now());
+    loop {
+        let now = count().await;
+        if now >= goal {
+            return Ok(());
+        }
+        if now > before {
+            (before, since) = (now, Instant::now());
+        } else if since.elapsed() >= PATIENCE {
+            return Err(now);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Checks that each order has its notifications, each once and in order, and that there are no others; answers how many
