@@ -206,3 +206,51 @@ impl std::fmt::Debug for Batch {
         f.debug_struct("Batch").field("len", &self.entries.len()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// Keeps what is left of each message once it was released.
+    #[derive(Default)]
+    struct Releasing(Mutex<Vec<Message>>);
+
+    #[async_trait]
+    impl Publisher for Releasing {
+        fn send(&self, mut batch: Batch) {
+            for index in 0..batch.len() {
+                batch.release(index);
+                self.0.lock().push(Message::clone(batch.message(index)));
+                batch.complete(index, Outcome::Confirmed(Receipt::new(0, None)));
+            }
+        }
+
+        fn depth(&self) -> usize {
+            1
+        }
+
+        async fn close(&self, _: Duration) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_released_message_keeps_topic_and_key_and_one_that_others_have_keeps_all() {
+        let publisher = Arc::new(Releasing::default());
+        let front = Front::new(publisher.clone(), Duration::from_secs(1), 1 << 20);
+        let message = || {
+            let mut message = Message::new("t", "payload").with_key("k").with_header("h", "1");
+            message.attributes = Headers::new().with("subject", "7");
+            message
+        };
+        let shared = Arc::new(message());
+        let outcomes = front.publish_all(vec![Arc::new(message()), shared.clone()], false).await;
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Confirmed(_))), "{outcomes:?}");
+        assert_eq!(*publisher.0.lock(), [Message::new("t", "").with_key("k"), message()]);
+        assert_eq!(*shared, message());
+    }
+}
