@@ -76,7 +76,9 @@ async fn parallel_consumer(servers: &str, topics: Vec<String>) -> anyhow::Result
     let output = output.await?.context("mvn")?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "it ended with {}: {text}", output.status);
-    let millis: Vec<f64> = text.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    // Maven colours its output, though there is none.
+    let figure = |line: &str| line.split_once("millis=")?.1.trim().parse().ok();
+    let millis: Vec<f64> = text.lines().filter_map(figure).collect();
     ensure!(millis.len() == topics.len(), "{} figures for {} topics: {text}", millis.len(), topics.len());
     Ok(millis)
 }

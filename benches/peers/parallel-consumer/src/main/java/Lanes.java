@@ -20,7 +20,7 @@ public final class Lanes {
         long messages = Long.parseLong(arguments[1]);
         int slots = Integer.parseInt(arguments[2]);
         for (String topic : List.of(arguments).subList(3, arguments.length)) {
-            System.out.println(millis(servers, topic, messages, slots));
+            System.out.println("millis=" + millis(servers, topic, messages, slots));
         }
     }
 
