@@ -99,10 +99,13 @@ impl Stream for Deliveries {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Taken>> {
         let Self { slot, generation, topic, reader, consumer, usual } = &mut *self;
         let Some(Quiet(stream)) = consumer else { return Poll::Ready(None) };
-        let mut messages = Vec::with_capacity(*usual);
+        let mut messages = Vec::new();
         let ended = loop {
             match stream.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(delivery))) => {
+                    if messages.is_empty() {
+                        messages.reserve(*usual);
+                    }
                     let message = wire::read(reader, topic, &delivery.properties, delivery.data);
                     messages.push((delivery.delivery_tag, message));
                     if messages.len() < MOST {

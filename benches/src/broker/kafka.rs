@@ -1,7 +1,7 @@
 //! Kafka: the raw side by librdkafka as `rdkafka` wraps it, with the settings that ours uses.
 
 use std::{
-    process::{Command, Stdio},
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -25,6 +25,7 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 use test_brokers::Kafka;
+use tokio::{process::Command, time::timeout};
 
 use super::{Contender, EVENT, Errand, Ours, SOURCE, connect, contest, lanes};
 use crate::{
@@ -43,6 +44,8 @@ const LINGER_MS: u32 = 5;
 /// How often what was consumed is committed, as often as ours does.
 const COMMIT: Duration = Duration::from_millis(20);
 const CLOSING: Duration = Duration::from_secs(30);
+/// How long the other library may take, the first time with what Maven has to fetch.
+const PEER_LIMIT: Duration = Duration::from_secs(300);
 
 /// Starts a Kafka, or takes the given one, and prints the figures.
 ///
@@ -72,8 +75,8 @@ async fn parallel_consumer(servers: &str, topics: Vec<String>) -> anyhow::Result
     maven.args(["--batch-mode", "--quiet", "-Dstyle.color=never", "compile", "exec:java", "-Dexec.mainClass=Lanes"]);
     maven.arg(format!("-Dexec.args={arguments}"));
     maven.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/parallel-consumer"));
-    let output = tokio::task::spawn_blocking(move || maven.stdin(Stdio::null()).stderr(Stdio::inherit()).output());
-    let output = output.await?.context("mvn")?;
+    maven.stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
+    let output = timeout(PEER_LIMIT, maven.output()).await.context("mvn did not end in time")?.context("mvn")?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "it ended with {}: {text}", output.status);
     // Maven colours its output, though there is none.

@@ -136,8 +136,7 @@ impl Front {
         if waited_for == 0 {
             return outcomes.into_iter().flatten().collect();
         }
-        let none_refused = waited_for == count;
-        let refused: Vec<bool> = if none_refused { Vec::new() } else { outcomes.iter().map(Option::is_some).collect() };
+        let refused: Vec<bool> = outcomes.iter().map(Option::is_some).collect();
         let ticket = {
             let mut state = self.state.lock();
             if state.closed {
@@ -147,7 +146,7 @@ impl Front {
             let entries = messages
                 .into_iter()
                 .enumerate()
-                .filter(|(index, _)| none_refused || !refused[*index])
+                .filter(|(index, _)| !refused[*index])
                 .map(|(index, message)| BatchEntry { message, ticket, index: index as u32, answered: false });
             if until_settled {
                 // Such a batch may be out for long; it goes beside the others rather than in front of them.
