@@ -6,8 +6,6 @@ pub mod broker;
 pub mod callgrind;
 pub mod concurrency;
 pub mod memory;
-#[cfg(feature = "broker")]
-mod naps;
 #[cfg(feature = "outbox")]
 pub mod outbox;
 mod report;

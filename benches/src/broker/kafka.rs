@@ -27,7 +27,7 @@ use rdkafka::{
 use test_brokers::Kafka;
 use tokio::{process::Command, time::timeout};
 
-use super::{Contender, EVENT, Errand, Ours, SOURCE, connect, contest, lanes};
+use super::{Contender, EVENT, Errand, Ours, SOURCE, connect, contest, lanes::lanes};
 use crate::{
     concurrency::{MESSAGES, SLOTS},
     report,

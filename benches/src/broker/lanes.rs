@@ -9,13 +9,13 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use async_io::Timer;
 use futures::future::BoxFuture;
 use messaging::{Delivery, Message, Messaging, Router, TopicSpec};
 use tokio::sync::Notify;
 
 use crate::{
     concurrency::{KEYS, MESSAGES, SLOTS, Work, bare, ideal, work},
-    naps::Naps,
     report::Row,
 };
 
@@ -32,15 +32,20 @@ struct Done {
     all: Notify,
 }
 
-fn router(topic: &str, naps: &Naps, done: &Arc<Done>) -> Router {
-    let (naps, done) = (naps.clone(), done.clone());
+/// To a tenth of a millisecond: tokio's timers count whole ones and round up, which would be a third of the work.
+async fn sleep(millis: u64) {
+    Timer::after(Duration::from_millis(millis)).await;
+}
+
+fn router(topic: &str, done: &Arc<Done>) -> Router {
+    let done = done.clone();
     let handler = move |delivery: Delivery| {
-        let (naps, done) = (naps.clone(), done.clone());
+        let done = done.clone();
         async move {
             done.first.get_or_init(Instant::now);
             let millis = delivery.message.payload.first().copied().unwrap_or_default();
             if millis > 0 {
-                naps.sleep(millis.into()).await;
+                sleep(millis.into()).await;
             }
             if done.handled.fetch_add(1, Ordering::Relaxed) + 1 == MESSAGES {
                 done.last.get_or_init(Instant::now);
@@ -53,12 +58,12 @@ fn router(topic: &str, naps: &Naps, done: &Arc<Done>) -> Router {
 }
 
 /// Publishes everything, then runs it; answers the time from the first handler's start to the last one's end.
-async fn ours(messaging: &Messaging, topic: &str, work: &Work, naps: &Naps) -> anyhow::Result<Duration> {
+async fn ours(messaging: &Messaging, topic: &str, work: &Work) -> anyhow::Result<Duration> {
     let mut spec = TopicSpec::default();
     spec.partitions = 1;
     messaging.admin().ensure_topic(topic, &spec).await?;
     let done = Arc::new(Done::default());
-    messaging.run([router(topic, naps, &done)]).await?.shutdown(LIMIT).await?;
+    messaging.run([router(topic, &done)]).await?.shutdown(LIMIT).await?;
     for some in work.chunks(500) {
         let message =
             |(key, millis): &(u64, u64)| Arc::new(Message::new(topic, vec![*millis as u8]).with_key(key.to_string()));
@@ -66,7 +71,7 @@ async fn ours(messaging: &Messaging, topic: &str, work: &Work, naps: &Naps) -> a
             outcome.confirmed()?;
         }
     }
-    let running = messaging.run([router(topic, naps, &done)]).await?;
+    let running = messaging.run([router(topic, &done)]).await?;
     tokio::time::timeout(LIMIT, done.all.notified()).await.context("not everything was handled")?;
     running.shutdown(LIMIT).await?;
     let handled = done.handled.load(Ordering::Relaxed);
@@ -84,7 +89,6 @@ pub(crate) async fn lanes(
     messaging: &Messaging,
     (peer_name, peer): (&'static str, Peer<'_>),
 ) -> anyhow::Result<Vec<Row>> {
-    let naps = Naps::start()?;
     let mut rows = Vec::new();
     for keys in KEYS {
         let work = work(keys);
@@ -92,11 +96,7 @@ pub(crate) async fn lanes(
         let (mut rounds, mut topics) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let topic = format!("{broker}-lanes-{keys}-{:08x}", fastrand::u32(..));
-            let ours = ours(messaging, &topic, &work, &naps).await?.as_secs_f64();
-            let sleep = {
-                let naps = naps.clone();
-                move |millis| naps.sleep(millis)
-            };
+            let ours = ours(messaging, &topic, &work).await?.as_secs_f64();
             rounds.push((ours, ours / bare(&work, keys, sleep).await?.as_secs_f64()));
             topics.push(topic);
         }

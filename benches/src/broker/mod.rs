@@ -7,6 +7,7 @@
 mod contest;
 mod cost;
 mod errand;
+#[cfg(feature = "kafka")]
 mod lanes;
 mod ours;
 
@@ -24,7 +25,6 @@ use async_trait::async_trait;
 pub(crate) use self::{
     contest::contest,
     errand::{EVENT, Errand, SOURCE},
-    lanes::lanes,
     ours::{Ours, connect},
 };
 
