@@ -239,6 +239,10 @@ pub struct Pace {
     pub frozen_recovery: Duration,
     /// How long one test may take.
     pub limit: Duration,
+    /// Whether a member that is frozen for longer than any lease has lost what it owned, always. Kafka's classic protocol
+    /// keeps one that waits in a rebalance (`ClassicGroupMember.hasSatisfiedHeartbeat`): then nobody else gets its
+    /// partitions, and once it goes on they are its own under the same epoch.
+    pub frozen_lose: bool,
 }
 
 impl Default for Pace {
@@ -248,6 +252,7 @@ impl Default for Pace {
             recovery: Duration::from_secs(10),
             frozen_recovery: Duration::from_secs(15),
             limit: Duration::from_secs(120),
+            frozen_lose: true,
         }
     }
 }
@@ -257,6 +262,13 @@ impl Pace {
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// A frozen member may keep what it owns.
+    #[must_use]
+    pub fn frozen_may_keep(mut self) -> Self {
+        self.frozen_lose = false;
         self
     }
 

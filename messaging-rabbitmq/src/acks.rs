@@ -30,8 +30,6 @@ pub(crate) struct Ack {
 /// The finished tags of one channel.
 #[derive(Debug)]
 pub(crate) struct Acks {
-    /// The last tag that was handed over.
-    handed_over: u64,
     /// Every tag up to here was acknowledged.
     acked_through: u64,
     /// Tags beyond it that were.
@@ -51,7 +49,6 @@ impl Acks {
     /// For a channel whose window is `prefetch`.
     pub(crate) fn new(prefetch: u16) -> Self {
         Self {
-            handed_over: 0,
             acked_through: 0,
             acked: BTreeSet::new(),
             through: 0,
@@ -62,14 +59,9 @@ impl Acks {
         }
     }
 
-    /// Every tag up to this one was handed over.
-    pub(crate) fn handed_over(&mut self, last: u64) {
-        self.handed_over = self.handed_over.max(last);
-    }
-
-    /// How many were handed over and not acknowledged.
-    pub(crate) fn unsettled(&self) -> u64 {
-        self.handed_over.saturating_sub(self.acked_through).saturating_sub(self.acked.len() as u64)
+    /// How many were handed over and not acknowledged, if `last` was handed over last.
+    pub(crate) fn unsettled(&self, last: u64) -> u64 {
+        last.saturating_sub(self.acked_through).saturating_sub(self.acked.len() as u64)
     }
 
     /// Whether anything was acknowledged.
@@ -176,16 +168,15 @@ mod tests {
     fn a_word_for_many_names_a_tag_that_is_open() {
         let start = Instant::now();
         let mut acks = Acks::new(200);
-        acks.handed_over(5);
-        assert!(acks.unsettled() == 5 && !acks.any_taken());
+        assert!(acks.unsettled(5) == 5 && !acks.any_taken());
         acks.note(&[2, 4], 0, start);
         assert_eq!(take(&mut acks, start, true), [one(2), one(4)]);
-        assert!(acks.unsettled() == 3 && acks.any_taken());
+        assert!(acks.unsettled(5) == 3 && acks.any_taken());
         acks.note(&[1], 2, start);
         assert_eq!(take(&mut acks, start, true), [one(1)]);
         acks.note(&[3], 4, start);
         assert_eq!(take(&mut acks, start, true), [one(3)]);
-        assert_eq!(acks.unsettled(), 1);
+        assert_eq!(acks.unsettled(5), 1);
         assert_eq!(take(&mut acks, start, true), []);
     }
 

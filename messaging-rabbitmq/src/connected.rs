@@ -1,5 +1,5 @@
-//! [`Connected`]: a session while it has a connection: follows the plan, hands over what comes, acknowledges what was
-//! finished.
+//! [`Connected`]: a session while it has a connection: follows the plan, opens and closes channels, acknowledges what was
+//! finished. The messages go past it, from the client to the [consumer](crate::consumer).
 //!
 //! A partition is given up in this order: nothing of it starts any more, what runs has ended, each finished message is
 //! acknowledged, the queue has taken that, its channel is closed; only then are the others told.
@@ -18,7 +18,7 @@ use crate::{
     error::{is_missing, unavailable, while_doing},
     joined::{Joined, ping},
     membership::INTERVAL,
-    partitions::{Event, Partitions, Place},
+    partitions::{Event, Place},
     session::{Session, since_epoch},
 };
 
@@ -39,7 +39,6 @@ pub(crate) enum End {
 pub(crate) struct Connected<'a> {
     session: &'a mut Session,
     joined: Joined,
-    partitions: Partitions,
     /// When to make the first plan.
     listen_until: Instant,
     /// The plan may be another.
@@ -60,7 +59,6 @@ impl<'a> Connected<'a> {
     pub(crate) fn new(session: &'a mut Session, joined: Joined) -> Self {
         let now = Instant::now();
         Self {
-            partitions: Partitions::new(session.places.clone()),
             session,
             joined,
             listen_until: now + LISTEN,
@@ -82,11 +80,15 @@ impl<'a> Connected<'a> {
             let now = Instant::now();
             self.obey(now);
             if let Some(leave) = self.leave
-                && (leave == Leave::AtOnce || self.partitions.is_idle())
+                && (leave == Leave::AtOnce || self.session.partitions.is_idle())
             {
                 return End::Left(self.say_goodbye(leave).await);
             }
-            self.partitions.acknowledge_due(now);
+            self.session.partitions.acknowledge_due(now);
+            if self.session.partitions.due().is_some() {
+                // What is settled until then may wait for it.
+                desk.orders.lock().attended = true;
+            }
             self.keep_up(now);
             let due = self.due();
             let lost = tokio::select! {
@@ -97,14 +99,15 @@ impl<'a> Connected<'a> {
                     None
                 }
                 heard = self.joined.heard.next() => self.heard(heard),
-                event = self.partitions.next(&self.joined.link) => self.happened(event),
+                event = self.session.partitions.next(&self.joined.link) => self.happened(event),
                 () = changed => None,
                 () = tokio::time::sleep_until(due.into()) => None,
             };
             if let Some(reason) = lost {
-                for (slot, epoch) in self.partitions.active() {
+                for (slot, epoch) in self.session.partitions.active() {
                     self.session.news.send_one(News::Lost { slot, epoch });
                 }
+                self.session.news.send_one(News::Disconnected);
                 self.close().await;
                 return End::Lost(reason);
             }
@@ -113,7 +116,7 @@ impl<'a> Connected<'a> {
 
     /// Does what the consumer has asked for.
     fn obey(&mut self, now: Instant) {
-        let (settled, released) = {
+        let (begun, ended, settled, released) = {
             let mut orders = self.session.desk.orders.lock();
             self.leave = orders.leave;
             if orders.closing && !self.session.membership.is_closing() {
@@ -122,17 +125,20 @@ impl<'a> Connected<'a> {
                 self.announce_at = now;
             }
             orders.attended = false;
-            (std::mem::take(&mut orders.settled), std::mem::take(&mut orders.released))
+            let (begun, ended) = (std::mem::take(&mut orders.begun), std::mem::take(&mut orders.ended));
+            (begun, ended, std::mem::take(&mut orders.settled), std::mem::take(&mut orders.released))
         };
-        for noted in settled {
-            self.partitions.note(noted.slot, noted.epoch, &noted.tags, noted.through, now);
+        for (slot, generation) in begun {
+            self.begin(slot, generation, now);
         }
-        if self.partitions.due().is_some() {
-            // What is settled until then may wait for it.
-            self.session.desk.orders.lock().attended = true;
+        for (slot, generation, error) in ended {
+            self.session.partitions.ended(slot, generation, error);
+        }
+        for noted in settled {
+            self.session.partitions.note(noted.slot, noted.epoch, &noted.tags, noted.through, now);
         }
         for (slot, epoch) in released {
-            let Some(asked_back) = self.partitions.release(&self.joined.link, slot, epoch) else { continue };
+            let Some(asked_back) = self.session.partitions.release(&self.joined.link, slot, epoch) else { continue };
             if !asked_back && !self.session.membership.is_closing() && self.session.membership.has_others() {
                 let Place { topic, partition, .. } = &self.session.places[slot];
                 self.session.membership.decline(topic, *partition, now);
@@ -169,15 +175,15 @@ impl<'a> Connected<'a> {
     fn follow_plan(&mut self, now: Instant) {
         self.replan = false;
         // What we have is part of what the plan is made of.
-        self.session.membership.announcement(self.partitions.holdings());
+        self.session.membership.announcement(self.session.partitions.holdings());
         let own = self.session.membership.plan();
         let mut moved = false;
         for slot in 0..self.session.places.len() {
             let place = &self.session.places[slot];
             if own.contains(&(place.topic.to_string(), place.partition)) {
                 let free = !self.session.membership.others_keep(&place.topic, place.partition);
-                moved |= free && self.partitions.want(&self.joined.link, slot, now);
-            } else if let Some(epoch) = self.partitions.unwant(&self.joined.link, slot) {
+                moved |= free && self.session.partitions.want(&self.joined.link, slot, now);
+            } else if let Some(epoch) = self.session.partitions.unwant(&self.joined.link, slot) {
                 moved = true;
                 // One that closes gives everything back by itself, and at its own pace.
                 if !self.session.membership.is_closing() {
@@ -198,7 +204,7 @@ impl<'a> Connected<'a> {
         self.announce_at = now + INTERVAL;
         // Partitions that failed a moment ago are tried again.
         self.replan = true;
-        let said = self.session.membership.announcement(self.partitions.holdings());
+        let said = self.session.membership.announcement(self.session.partitions.holdings());
         let said = Announcement { hello: std::mem::take(&mut self.hello), left, ..said };
         let (announcer, exchange) = (self.session.announcer.clone(), self.session.exchange.clone());
         let group = self.session.subscription.group.clone();
@@ -210,24 +216,21 @@ impl<'a> Connected<'a> {
         }));
     }
 
+    /// The first message of a partition has come: it is ours, if we still want it.
+    fn begin(&mut self, slot: usize, generation: u64, now: Instant) {
+        let Session { partitions, membership, news, .. } = &mut *self.session;
+        let micros = u64::try_from(since_epoch().as_micros()).unwrap_or(u64::MAX);
+        if let Some(epoch) = partitions.activate(slot, generation, || membership.next_epoch(micros)) {
+            news.send_one(News::Assigned { slot, epoch, valid_until: self.joined.valid_until() });
+            self.announce_soon(now);
+        }
+    }
+
     fn happened(&mut self, event: Event) -> Option<Error> {
         let now = Instant::now();
         match event {
-            Event::Deliveries { slot, .. } if self.partitions.is_revoking(slot) => None,
-            Event::Deliveries { slot, messages } => {
-                let epoch = match self.partitions.epoch(slot) {
-                    Some(epoch) => epoch,
-                    None => {
-                        let micros = u64::try_from(since_epoch().as_micros()).unwrap_or(u64::MAX);
-                        let epoch = self.session.membership.next_epoch(micros);
-                        self.partitions.activate(slot, epoch);
-                        let valid_until = self.joined.valid_until();
-                        self.session.news.send_one(News::Assigned { slot, epoch, valid_until });
-                        self.announce_soon(now);
-                        epoch
-                    }
-                };
-                self.session.news.send_one(News::Deliveries { slot, epoch, messages });
+            Event::Opened(deliveries) => {
+                self.session.news.send_one(News::Opened(deliveries));
                 None
             }
             Event::Ended { slot, epoch, error } => {
@@ -294,7 +297,7 @@ impl<'a> Connected<'a> {
         if self.listen_until > Instant::now() {
             due = due.min(self.listen_until);
         }
-        self.partitions.due().map_or(due, |acks| acks.min(due))
+        self.session.partitions.due().map_or(due, |acks| acks.min(due))
     }
 
     /// Tells the others, and closes the connection. Every channel that had something to settle is closed by now.
@@ -315,7 +318,8 @@ impl<'a> Connected<'a> {
     /// Closes the connection, which would live on without us, and keep its place in every line.
     async fn close(self) {
         let Joined { link, control, heard, .. } = self.joined;
-        drop((self.partitions, self.pinging, self.announcing, heard, control));
+        self.session.partitions.clear();
+        drop((self.pinging, self.announcing, heard, control));
         if let Some(link) = Arc::into_inner(link) {
             link.close().await;
         }

@@ -1,5 +1,6 @@
-//! [`RabbitMqConsumer`]: one instance of a group, on the executor's side. The [session](crate::session) behind it talks
-//! to the broker.
+//! [`RabbitMqConsumer`]: one instance of a group, on the executor's side. It reads the messages where the client puts
+//! them: one more task on their way would cost as much as all the rest. The [session](crate::session) behind it says
+//! which partitions there are, and acknowledges.
 //!
 //! The position of a message is its delivery tag: the broker numbers what it hands over on a channel, and each partition
 //! has a channel of its own for as long as it is owned. A position therefore says something only together with the epoch
@@ -12,32 +13,37 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt as _, stream::SelectAll};
 use messaging::{
     Consumer, Error, ErrorKind, Intake, Message, Name, PartitionHandle, Position, Settlement, Tick, handoff::Receiver,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::acks;
+use crate::{
+    acks,
+    feed::{Deliveries, Taken},
+};
 
 /// Messages of one partition that are handed over before it is the next one's turn.
 const TURN: usize = 64;
-/// Messages handed over in one call.
+/// Messages taken in, and handed over, in one call.
 const MOST: usize = 1_024;
 
 /// What the session tells.
-#[derive(Debug)]
 pub(crate) enum News {
-    /// The broker hands this partition over to us, under this epoch.
+    /// A partition is consumed; when its first message comes, the session wants to know.
+    Opened(Box<Deliveries>),
+    /// That partition is ours, under this epoch.
     Assigned { slot: usize, epoch: u64, valid_until: Tick },
-    /// Messages with their tags.
-    Deliveries { slot: usize, epoch: u64, messages: Vec<(u64, Arc<Message>)> },
     /// Another member is to have it.
     Revoking { slot: usize, epoch: u64 },
     /// It is gone.
     Lost { slot: usize, epoch: u64 },
     /// Everything that is ours is, until then.
     Renewed { valid_until: Tick },
+    /// Nothing more comes of what was opened.
+    Disconnected,
     /// It is over, well or not.
     Closed(Result<(), Error>),
 }
@@ -51,6 +57,10 @@ pub(crate) struct Desk {
 
 #[derive(Default)]
 pub(crate) struct Orders {
+    /// Partitions whose first message came, with the generation of their channel.
+    pub(crate) begun: Vec<(usize, u64)>,
+    /// Those whose channel has ended, perhaps for a reason.
+    pub(crate) ended: Vec<(usize, u64, Option<lapin::Error>)>,
     pub(crate) settled: Vec<Settled>,
     /// The session comes to look soon, whatever is settled meanwhile.
     pub(crate) attended: bool,
@@ -81,6 +91,8 @@ pub(crate) struct RabbitMqConsumer {
     desk: Arc<Desk>,
     news: Receiver<News>,
     batch: Vec<News>,
+    /// Of every partition that is consumed.
+    deliveries: SelectAll<Box<Deliveries>>,
     revoke_drain: Duration,
     slots: Vec<Slot>,
     /// The slot of each handle.
@@ -94,8 +106,13 @@ pub(crate) struct RabbitMqConsumer {
 struct Slot {
     topic: Name,
     partition: u32,
+    /// Of the channel whose messages are taken; of others they are void, and come again.
+    generation: Option<u64>,
+    /// The first message of that channel came.
+    begun: bool,
     epoch: u64,
     handle: Option<PartitionHandle>,
+    /// What came and was not handed over; at first it waits for a handle.
     waiting: VecDeque<(u64, Arc<Message>)>,
     /// So many that are settled are worth being told at once.
     enough: usize,
@@ -111,6 +128,8 @@ impl RabbitMqConsumer {
         let slot = |(topic, partition, prefetch)| Slot {
             topic,
             partition,
+            generation: None,
+            begun: false,
             epoch: 0,
             handle: None,
             waiting: VecDeque::new(),
@@ -120,6 +139,7 @@ impl RabbitMqConsumer {
             desk,
             news,
             batch: Vec::new(),
+            deliveries: SelectAll::new(),
             revoke_drain,
             slots: partitions.into_iter().map(slot).collect(),
             handles: Vec::new(),
@@ -130,29 +150,28 @@ impl RabbitMqConsumer {
 
     fn hear(&mut self, news: News, intake: &mut Intake<'_>) {
         match news {
+            News::Opened(deliveries) => {
+                let state = &mut self.slots[deliveries.slot];
+                state.stop();
+                state.generation = Some(deliveries.generation);
+                self.deliveries.push(deliveries);
+            }
             News::Assigned { slot, epoch, valid_until } => {
                 let state = &mut self.slots[slot];
                 let handle = intake.assigned(&state.topic, state.partition, epoch);
                 intake.renewed(handle, valid_until);
                 (state.epoch, state.handle) = (epoch, Some(handle));
-                state.waiting.clear();
+                if !state.waiting.is_empty() {
+                    self.ready.push_back(slot);
+                }
                 if self.handles.len() <= handle.index() {
                     self.handles.resize(handle.index() + 1, None);
                 }
                 self.handles[handle.index()] = Some(slot);
             }
-            News::Deliveries { slot, epoch, messages } => {
-                let state = &mut self.slots[slot];
-                if state.handle.is_some() && state.epoch == epoch {
-                    if state.waiting.is_empty() {
-                        self.ready.push_back(slot);
-                    }
-                    state.waiting.extend(messages);
-                }
-            }
             News::Revoking { slot, epoch } => {
                 if let Some(handle) = self.current(slot, epoch) {
-                    self.slots[slot].waiting.clear();
+                    self.slots[slot].stop();
                     intake.revoking(handle, self.revoke_drain);
                 }
             }
@@ -169,7 +188,42 @@ impl RabbitMqConsumer {
                     }
                 }
             }
+            News::Disconnected => {
+                self.deliveries.clear();
+                self.slots.iter_mut().for_each(Slot::stop);
+            }
             News::Closed(result) => self.closed = Some(result),
+        }
+    }
+
+    /// Takes in what came; answers how much.
+    fn take_in(&mut self, cx: &mut Context<'_>) -> usize {
+        let mut count = 0;
+        while count < MOST
+            && let Poll::Ready(Some(taken)) = self.deliveries.poll_next_unpin(cx)
+        {
+            count += taken.messages.len();
+            self.take(taken);
+        }
+        count
+    }
+
+    fn take(&mut self, Taken { slot, generation, messages, ended }: Taken) {
+        let state = &mut self.slots[slot];
+        if state.generation != Some(generation) {
+            return;
+        }
+        if let Some(error) = ended {
+            state.stop();
+            self.order(|orders| orders.ended.push((slot, generation, error)));
+            return;
+        }
+        if state.handle.is_some() && state.waiting.is_empty() {
+            self.ready.push_back(slot);
+        }
+        state.waiting.extend(messages);
+        if !std::mem::replace(&mut state.begun, true) {
+            self.order(|orders| orders.begun.push((slot, generation)));
         }
     }
 
@@ -182,7 +236,7 @@ impl RabbitMqConsumer {
     fn forget(&mut self, handle: PartitionHandle) -> Option<usize> {
         let slot = self.handles.get_mut(handle.index())?.take()?;
         self.slots[slot].handle = None;
-        self.slots[slot].waiting.clear();
+        self.slots[slot].stop();
         Some(slot)
     }
 
@@ -216,6 +270,14 @@ impl RabbitMqConsumer {
     }
 }
 
+impl Slot {
+    /// Nothing more is taken of its channel.
+    fn stop(&mut self) {
+        (self.generation, self.begun) = (None, false);
+        self.waiting.clear();
+    }
+}
+
 impl Consumer for RabbitMqConsumer {
     fn poll_fill(&mut self, cx: &mut Context<'_>, intake: &mut Intake<'_>) -> Poll<Result<(), Error>> {
         let mut batch = std::mem::take(&mut self.batch);
@@ -224,6 +286,7 @@ impl Consumer for RabbitMqConsumer {
             self.hear(news, intake);
         }
         self.batch = batch;
+        let taken = self.take_in(cx);
         let moved = self.hand_over(intake);
         match polled {
             Poll::Ready(true) => Poll::Ready(Ok(())),
@@ -231,7 +294,8 @@ impl Consumer for RabbitMqConsumer {
                 Some(Err(error)) => Poll::Ready(Err(error)),
                 _ => Poll::Ready(Err(Error::new(ErrorKind::Closed, "the consumer's connection was ended"))),
             },
-            Poll::Pending if moved > 0 => Poll::Ready(Ok(())),
+            // There may be more of it.
+            Poll::Pending if moved > 0 || taken >= MOST => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
         }
     }

@@ -4,7 +4,10 @@
 use std::{
     future::ready,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -67,11 +70,26 @@ impl Drop for Quiet {
     }
 }
 
+/// The last tag that was taken of a channel: whoever reads the deliveries writes it, whoever acknowledges them reads it.
+#[derive(Clone, Default)]
+pub(crate) struct LastTag(Arc<AtomicU64>);
+
+impl LastTag {
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, tag: u64) {
+        self.0.store(tag, Ordering::Relaxed);
+    }
+}
+
 /// The messages of one partition with their tags, in batches.
 pub(crate) struct Deliveries {
-    slot: usize,
-    generation: u64,
+    pub(crate) slot: usize,
+    pub(crate) generation: u64,
     topic: Name,
+    last: LastTag,
     reader: Reader,
     /// `None` once it has ended.
     consumer: Option<Quiet>,
@@ -88,8 +106,8 @@ pub(crate) struct Taken {
 }
 
 impl Deliveries {
-    pub(crate) fn new(slot: usize, generation: u64, topic: Name, consumer: Quiet) -> Self {
-        Self { slot, generation, topic, reader: Reader::default(), consumer: Some(consumer), usual: 0 }
+    pub(crate) fn new(slot: usize, generation: u64, topic: Name, last: LastTag, consumer: Quiet) -> Self {
+        Self { slot, generation, topic, last, reader: Reader::default(), consumer: Some(consumer), usual: 0 }
     }
 }
 
@@ -97,7 +115,7 @@ impl Stream for Deliveries {
     type Item = Taken;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Taken>> {
-        let Self { slot, generation, topic, reader, consumer, usual } = &mut *self;
+        let Self { slot, generation, topic, last, reader, consumer, usual } = &mut *self;
         let Some(Quiet(stream)) = consumer else { return Poll::Ready(None) };
         let mut messages = Vec::new();
         let ended = loop {
@@ -120,6 +138,9 @@ impl Stream for Deliveries {
             }
         };
         *usual = messages.len();
+        if let Some((tag, _)) = messages.last() {
+            last.set(*tag);
+        }
         if ended.is_some() {
             // What came before the end comes again.
             *consumer = None;

@@ -5,19 +5,22 @@
 //! It is given up by closing its channel, never by cancelling its consumer: a cancel would hand the queue to the next
 //! while we still hold messages, and these would come back behind newer ones.
 
-use std::{collections::BTreeSet, future::pending, pin::Pin, sync::Arc, time::Instant};
-
-use futures::{
-    StreamExt as _,
-    stream::{FuturesUnordered, SelectAll},
+use std::{
+    collections::{BTreeSet, VecDeque},
+    future::pending,
+    pin::Pin,
+    sync::Arc,
+    time::Instant,
 };
+
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use lapin::{Channel, options::BasicAckOptions, types::ShortString};
-use messaging::{Error, Message, Name};
+use messaging::{Error, Name};
 
 use crate::{
     acks::{Ack, Acks},
     announcement::Holdings,
-    feed::{self, Deliveries, Quiet, Taken},
+    feed::{self, Deliveries, LastTag, Quiet},
     link::{Link, send},
     membership::INTERVAL,
 };
@@ -35,8 +38,8 @@ pub(crate) struct Place {
 
 /// What happens on the channels.
 pub(crate) enum Event {
-    /// Messages.
-    Deliveries { slot: usize, messages: Vec<(u64, Arc<Message>)> },
+    /// A partition is consumed: its messages are here, once it is its turn.
+    Opened(Box<Deliveries>),
     /// The channel has ended by itself.
     Ended { slot: usize, epoch: Option<u64>, error: Option<lapin::Error> },
     /// A partition that was wanted could not be consumed.
@@ -48,8 +51,10 @@ pub(crate) enum Event {
 pub(crate) struct Partitions {
     pub(crate) places: Arc<[Place]>,
     slots: Vec<Slot>,
-    deliveries: SelectAll<Deliveries>,
+    /// What came before it was waited for.
+    events: VecDeque<Event>,
     changes: FuturesUnordered<Pin<Box<dyn Future<Output = Change> + Send>>>,
+    /// Of the channel that was opened last: no two have the same, whatever their connections.
     generation: u64,
     acks: Vec<Ack>,
 }
@@ -60,8 +65,8 @@ struct Slot {
     phase: Phase,
     /// Not before then, after a failure.
     retry_at: Option<Instant>,
-    /// The last tag of the deliveries that make it active.
-    first_tag: u64,
+    /// The last tag that was handed over on its channel.
+    last: LastTag,
 }
 
 enum Phase {
@@ -91,15 +96,24 @@ enum Change {
 
 impl Partitions {
     pub(crate) fn new(places: Arc<[Place]>) -> Self {
-        let slot = |_: &Place| Slot { generation: 0, phase: Phase::Idle, retry_at: None, first_tag: 0 };
+        let slot = |_: &Place| Slot { generation: 0, phase: Phase::Idle, retry_at: None, last: LastTag::default() };
         Self {
             slots: places.iter().map(slot).collect(),
             places,
-            deliveries: SelectAll::new(),
+            events: VecDeque::new(),
             changes: FuturesUnordered::new(),
             generation: 0,
             acks: Vec::new(),
         }
+    }
+
+    /// The connection was lost, and every channel with it.
+    pub(crate) fn clear(&mut self) {
+        for slot in &mut self.slots {
+            (slot.phase, slot.retry_at) = (Phase::Idle, None);
+        }
+        self.changes.clear();
+        self.events.clear();
     }
 
     /// Begins to consume a partition, unless that is so already or it was tried a moment ago. Answers whether it has begun.
@@ -152,23 +166,28 @@ impl Partitions {
         Some(asked_back)
     }
 
-    /// The partition is active from now on.
-    pub(crate) fn activate(&mut self, slot: usize, epoch: u64) {
+    /// A partition is active from now on if it waits on this channel, on which the first message came. Answers whether
+    /// it does.
+    pub(crate) fn activate(&mut self, slot: usize, generation: u64, epoch: impl FnOnce() -> u64) -> Option<u64> {
         let prefetch = self.places[slot].prefetch;
         let state = &mut self.slots[slot];
-        state.phase = match std::mem::replace(&mut state.phase, Phase::Idle) {
-            Phase::Waiting { channel } => {
-                let mut acks = Acks::new(prefetch);
-                acks.handed_over(state.first_tag);
-                Phase::Active { channel, epoch, acks, revoking: false }
-            }
-            other => other,
-        };
+        let Phase::Waiting { channel } = &state.phase else { return None };
+        if state.generation != generation {
+            return None;
+        }
+        let (channel, epoch) = (channel.clone(), epoch());
+        state.phase = Phase::Active { channel, epoch, acks: Acks::new(prefetch), revoking: false };
+        Some(epoch)
     }
 
-    /// Whether an active partition was asked back.
-    pub(crate) fn is_revoking(&self, slot: usize) -> bool {
-        matches!(self.slots[slot].phase, Phase::Active { revoking: true, .. })
+    /// A channel has ended by itself: [`next`](Self::next) tells if it was still one of ours.
+    pub(crate) fn ended(&mut self, slot: usize, generation: u64, error: Option<lapin::Error>) {
+        let epoch = self.epoch(slot);
+        let state = &mut self.slots[slot];
+        if state.generation == generation && matches!(state.phase, Phase::Waiting { .. } | Phase::Active { .. }) {
+            (state.phase, state.retry_at) = (Phase::Idle, Some(Instant::now() + INTERVAL));
+            self.events.push_back(Event::Ended { slot, epoch, error });
+        }
     }
 
     /// The epoch of a partition that is active.
@@ -223,7 +242,7 @@ impl Partitions {
                 return;
             }
         };
-        state.phase = Phase::Closing { unsettled: acks.as_ref().map_or(0, Acks::unsettled) };
+        state.phase = Phase::Closing { unsettled: acks.as_ref().map_or(0, |acks| acks.unsettled(state.last.get())) };
         let place = &self.places[slot];
         let settled = acks.is_some_and(|acks| acks.any_taken()) && place.quorum;
         let queue = settled.then(|| place.queue.clone());
@@ -241,8 +260,8 @@ impl Partitions {
             let (places, unsettled) = match &slot.phase {
                 Phase::Idle | Phase::Opening { wanted: false } => continue,
                 Phase::Waiting { .. } | Phase::Opening { wanted: true } => (&mut holdings.waiting, 0),
-                Phase::Active { revoking: false, acks, .. } => (&mut holdings.active, acks.unsettled()),
-                Phase::Active { acks, .. } => (&mut holdings.releasing, acks.unsettled()),
+                Phase::Active { revoking: false, acks, .. } => (&mut holdings.active, acks.unsettled(slot.last.get())),
+                Phase::Active { acks, .. } => (&mut holdings.releasing, acks.unsettled(slot.last.get())),
                 Phase::Closing { unsettled } => (&mut holdings.releasing, *unsettled),
             };
             let topic = place.topic.to_string();
@@ -267,19 +286,12 @@ impl Partitions {
     /// Waits for what happens next.
     pub(crate) async fn next(&mut self, link: &Arc<Link>) -> Event {
         loop {
-            tokio::select! {
-                biased;
-                change = self.changes.next(), if !self.changes.is_empty() => {
-                    if let Some(event) = change.and_then(|change| self.changed(link, change)) {
-                        return event;
-                    }
-                }
-                taken = self.deliveries.next(), if !self.deliveries.is_empty() => {
-                    if let Some(event) = taken.and_then(|taken| self.taken(taken)) {
-                        return event;
-                    }
-                }
-                () = pending() => {}
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            let Some(change) = self.changes.next().await else { return pending().await };
+            if let Some(event) = self.changed(link, change) {
+                return event;
             }
         }
     }
@@ -294,12 +306,14 @@ impl Partitions {
                         let (channel, consumer) = *opened;
                         state.retry_at = None;
                         state.phase = Phase::Waiting { channel };
-                        let topic = self.places[slot].topic.clone();
-                        self.deliveries.push(Deliveries::new(slot, generation, topic, consumer));
                         if !wanted {
                             self.close(link, slot);
+                            return None;
                         }
-                        None
+                        state.last = LastTag::default();
+                        let topic = self.places[slot].topic.clone();
+                        let deliveries = Deliveries::new(slot, generation, topic, state.last.clone(), consumer);
+                        Some(Event::Opened(Box::new(deliveries)))
                     }
                     Err(error) => {
                         state.phase = Phase::Idle;
@@ -314,24 +328,5 @@ impl Partitions {
             }
             Change::Closed { .. } => None,
         }
-    }
-
-    fn taken(&mut self, Taken { slot, generation, messages, ended }: Taken) -> Option<Event> {
-        let state = &mut self.slots[slot];
-        if state.generation != generation || !matches!(state.phase, Phase::Waiting { .. } | Phase::Active { .. }) {
-            return None;
-        }
-        let Some(error) = ended else {
-            let last = messages.last().map_or(0, |(tag, _)| *tag);
-            match &mut state.phase {
-                Phase::Active { acks, .. } => acks.handed_over(last),
-                _ => state.first_tag = last,
-            }
-            return Some(Event::Deliveries { slot, messages });
-        };
-        let epoch = self.epoch(slot);
-        let state = &mut self.slots[slot];
-        (state.phase, state.retry_at) = (Phase::Idle, Some(Instant::now() + INTERVAL));
-        Some(Event::Ended { slot, epoch, error })
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     link::Links,
     membership::Membership,
     names,
-    partitions::Place,
+    partitions::{Partitions, Place},
 };
 
 /// How long to wait before a lost connection is tried again, at first and at most.
@@ -33,6 +33,7 @@ pub(crate) struct Session {
     pub(crate) news: Sender<News>,
     pub(crate) membership: Membership,
     pub(crate) places: Arc<[Place]>,
+    pub(crate) partitions: Partitions,
     pub(crate) exchange: ShortString,
 }
 
@@ -60,7 +61,9 @@ impl Session {
             *topics.entry(place.topic.to_string()).or_default() += 1;
         }
         let membership = Membership::new(member, topics);
-        Ok(Self { links, announcer, subscription, desk, news, membership, places: places.into(), exchange })
+        let places: Arc<[Place]> = places.into();
+        let partitions = Partitions::new(places.clone());
+        Ok(Self { links, announcer, subscription, desk, news, membership, places, partitions, exchange })
     }
 
     /// Runs until the consumer leaves.
@@ -99,7 +102,7 @@ impl Session {
         self.news.send_one(News::Closed(result));
     }
 
-    async fn rejoin(&self) -> Result<Joined, Error> {
+    async fn rejoin(&mut self) -> Result<Joined, Error> {
         // Whoever refuses us now had let us in before, and may again.
         let passing = |error: Error| Error::new(ErrorKind::Unavailable, error.duplicate().to_string());
         let link = Joined::connect(&self.links, &self.subscription).await.map_err(passing)?;
@@ -117,7 +120,7 @@ impl Session {
     }
 
     /// Waits before the next try; not if the consumer leaves.
-    async fn wait_or_leave(&self, pause: Duration) -> Option<Leave> {
+    async fn wait_or_leave(&mut self, pause: Duration) -> Option<Leave> {
         let leave = async {
             loop {
                 let changed = self.desk.changed.notified();

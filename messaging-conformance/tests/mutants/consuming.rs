@@ -15,7 +15,7 @@ use messaging::{Consumer, DeadLetterSink, Error, Intake, PartitionHandle, Positi
 use crate::mutant::Mutation;
 
 /// How long a message is waited for before it is settled unfinished.
-const LONG: Duration = Duration::from_millis(100);
+const LONG: Duration = Duration::from_millis(30);
 
 pub(crate) struct MutantConsumer {
     inner: Box<dyn Consumer>,

@@ -47,15 +47,19 @@ fn failing(mutation: Option<Mutation>) -> BTreeSet<&'static str> {
     failed.into_inner().unwrap()
 }
 
-/// A fault is found out by at least one of the tests that are named for it. Which others see it depends on how threads
-/// meet; what differs from the list is printed.
+/// A fault is found out by the tests that are named for it, and by no other.
 #[track_caller]
 fn found_out_by(mutation: Mutation, tests: &[&'static str]) {
-    let (failed, named) = (failing(Some(mutation)), tests.iter().copied().collect::<BTreeSet<_>>());
-    let (missed, others) =
-        (named.difference(&failed).collect::<Vec<_>>(), failed.difference(&named).collect::<Vec<_>>());
-    println!("{mutation:?} is not seen by {missed:?}, and seen by {others:?} too");
-    assert!(!named.is_disjoint(&failed), "{mutation:?} is seen by none of {named:?}; it fails {others:?}");
+    found_out_by_these_or(mutation, tests, &[]);
+}
+
+/// The same; some more may see it or not, as it happens.
+#[track_caller]
+fn found_out_by_these_or(mutation: Mutation, tests: &[&'static str], perhaps: &[&'static str]) {
+    let failed = failing(Some(mutation));
+    let missed: Vec<_> = tests.iter().filter(|test| !failed.contains(*test)).collect();
+    let others: Vec<_> = failed.iter().filter(|test| !tests.contains(test) && !perhaps.contains(test)).collect();
+    assert!(missed.is_empty() && others.is_empty(), "{mutation:?} is not seen by {missed:?}; it fails {others:?} too");
 }
 
 #[test]
@@ -97,15 +101,17 @@ fn a_bus_that_swaps_two_of_a_key_is_found_out() {
 
 #[test]
 fn a_bus_that_settles_early_is_found_out() {
-    found_out_by(
+    found_out_by_these_or(
         Mutation::SettlesEarly,
         &["hanging_handlers_time_out", "poison_is_dead_lettered_after_the_exact_attempts"],
+        // Whether a message is passed for long enough just before its member dies.
+        &["nothing_unfinished_is_settled_whenever_a_member_dies"],
     );
 }
 
 #[test]
 fn a_bus_that_confirms_early_is_found_out() {
-    found_out_by(
+    found_out_by_these_or(
         Mutation::ConfirmsEarly,
         &[
             "a_killed_members_work_goes_on",
@@ -120,6 +126,8 @@ fn a_bus_that_confirms_early_is_found_out() {
             "nothing_is_stored_twice",
             "what_follows_a_confirm_stands_behind_it",
         ],
+        // Whether the group is there before what it should miss.
+        &["a_group_that_has_read_nothing_loses_nothing"],
     );
 }
 

@@ -23,13 +23,14 @@ use std::{ops::Deref, sync::Arc};
 
 use async_trait::async_trait;
 use messaging::{Backend, BoxError};
-use messaging_conformance::{Harm, Host, Hosts, Need, Server, UrlFactory, UrlFactoryBuilder, Way};
+use messaging_conformance::{Harm, Host, Hosts, Need, Pace, Server, UrlFactory, UrlFactoryBuilder, Way};
 use test_brokers::{Broker, Direction, Ending, Faults, Kafka, Kind, Line, RabbitMq, Redis, Route, is_ci};
 
 /// A factory over Apache Kafka, a single node.
 pub fn kafka(backend: impl Backend + 'static) -> UrlFactoryBuilder {
     // Faults on the way are tested at the same time, each on a way of its own.
-    over(Kind::Kafka, backend, || async { Ok(Kafka::options().routes(6).start().await?) })
+    let start = || async { Ok(Kafka::options().routes(6).start().await?) };
+    over(Kind::Kafka, backend, start).pace(Pace::default().frozen_may_keep())
 }
 
 /// A factory over Redis.
