@@ -87,11 +87,12 @@ impl KafkaAdmin {
     pub(crate) fn connect(&mut self) -> Result<(), Error> {
         let servers = &self.config.bootstrap_servers;
         let deadline = self.config.connect_timeout;
-        let metadata = self
-            .client
-            .inner()
-            .fetch_metadata(Some(PING_TOPIC), deadline)
-            .map_err(|error| from_kafka(&format!("connecting to {servers} within {deadline:?}"), error))?;
+        let metadata = self.client.inner().fetch_metadata(Some(PING_TOPIC), deadline).map_err(|error| {
+            match crate::inspect::refusal(self) {
+                Some(why) => Error::new(ErrorKind::Config, format!("kafka: connecting to {servers} failed: {why}")),
+                None => from_kafka(&format!("connecting to {servers} within {deadline:?}"), error),
+            }
+        })?;
         let broker = ResourceSpecifier::Broker(metadata.orig_broker_id());
         let [record, commit_metadata] = self.settings_of(&broker, [MAX_BYTES, MAX_METADATA]);
         self.limits.record = record.unwrap_or(self.limits.record);

@@ -43,7 +43,8 @@ impl KafkaBroker {
     /// Connects to a cluster.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](messaging::ErrorKind::Config) if librdkafka refuses a setting;
+    /// [`ErrorKind::Config`](messaging::ErrorKind::Config) if librdkafka refuses a setting, or the brokers refuse the user,
+    /// the password or TLS;
     /// [`ErrorKind::Unavailable`](messaging::ErrorKind::Unavailable) or
     /// [`Timeout`](messaging::ErrorKind::Timeout) if no broker answers within the connect timeout.
     pub async fn connect(config: KafkaConfig) -> Result<Self, Error> {

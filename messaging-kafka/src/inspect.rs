@@ -9,6 +9,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
+    types::RDKafkaErrorCode as Code,
 };
 
 use crate::{
@@ -20,6 +21,9 @@ use crate::{
     record,
     retry::retry,
 };
+
+/// How long a refusal may take: a broker lets those wait whom it does not know, for 100 ms as it is shipped.
+const REFUSAL: Duration = Duration::from_secs(1);
 
 /// A consumer that belongs to no group's membership.
 struct Onlooker;
@@ -41,6 +45,24 @@ fn onlooker(admin: &KafkaAdmin, group: &str) -> Result<BaseConsumer<Onlooker>, E
     // Nothing ever joins, and nothing is left behind.
     config.remove("group.instance.id");
     config.create_with_context(Onlooker).map_err(from_creation)
+}
+
+/// Whether it is for the user's name, the password or the certificates that no broker answers, as far as it shows soon: a
+/// client that only asks is not told, one that reads is.
+pub(crate) fn refusal(admin: &KafkaAdmin) -> Option<&'static str> {
+    let consumer = onlooker(admin, "messaging-connect").ok()?;
+    let deadline = Instant::now() + REFUSAL;
+    // It connects once there is something to be asked.
+    drop(consumer.fetch_metadata(None, REFUSAL / 2));
+    loop {
+        let error = consumer.poll(deadline.saturating_duration_since(Instant::now()))?.err()?;
+        match error.rdkafka_error_code()? {
+            Code::Authentication | Code::SaslAuthenticationFailed => return Some("user and password are refused"),
+            Code::SSL => return Some("TLS is refused, or by a certificate that is not trusted"),
+            Code::AllBrokersDown => return None,
+            _ => {}
+        }
+    }
 }
 
 fn places(admin: &KafkaAdmin, topic: &str) -> Result<Vec<(String, i32)>, Error> {

@@ -78,7 +78,9 @@ impl<'a> Connected<'a> {
             let mut changed = std::pin::pin!(desk.changed.notified());
             changed.as_mut().enable();
             let now = Instant::now();
-            self.obey(now);
+            if let Some(reason) = self.obey(now) {
+                return self.lose(reason).await;
+            }
             if let Some(leave) = self.leave
                 && (leave == Leave::AtOnce || self.session.partitions.is_idle())
             {
@@ -104,18 +106,13 @@ impl<'a> Connected<'a> {
                 () = tokio::time::sleep_until(due.into()) => None,
             };
             if let Some(reason) = lost {
-                for (slot, epoch) in self.session.partitions.active() {
-                    self.session.news.send_one(News::Lost { slot, epoch });
-                }
-                self.session.news.send_one(News::Disconnected);
-                self.close().await;
-                return End::Lost(reason);
+                return self.lose(reason).await;
             }
         }
     }
 
-    /// Does what the consumer has asked for.
-    fn obey(&mut self, now: Instant) {
+    /// Does what the consumer has asked for. Answers why the connection is lost, if it is.
+    fn obey(&mut self, now: Instant) -> Option<Error> {
         let (begun, ended, settled, released) = {
             let mut orders = self.session.desk.orders.lock();
             self.leave = orders.leave;
@@ -131,8 +128,9 @@ impl<'a> Connected<'a> {
         for (slot, generation) in begun {
             self.begin(slot, generation, now);
         }
+        let mut lost = None;
         for (slot, generation, error) in ended {
-            self.session.partitions.ended(slot, generation, error);
+            lost = self.ended(slot, generation, error, now).or(lost);
         }
         for noted in settled {
             self.session.partitions.note(noted.slot, noted.epoch, &noted.tags, noted.through, now);
@@ -144,6 +142,7 @@ impl<'a> Connected<'a> {
                 self.session.membership.decline(topic, *partition, now);
             }
         }
+        lost
     }
 
     /// Whatever time asks for: announcements, a sign of life, the plan.
@@ -226,22 +225,25 @@ impl<'a> Connected<'a> {
         }
     }
 
+    /// A partition's channel has ended by itself, perhaps with its connection.
+    fn ended(&mut self, slot: usize, generation: u64, error: Option<lapin::Error>, now: Instant) -> Option<Error> {
+        let epoch = self.session.partitions.ended(slot, generation, now)?;
+        let Place { queue, .. } = &self.session.places[slot];
+        let reason = error.map_or_else(|| "cancelled by the broker".to_owned(), |error| error.to_string());
+        tracing::warn!(%queue, reason, "the broker ended a partition's channel; consuming it again");
+        if let Some(epoch) = epoch {
+            self.session.news.send_one(News::Lost { slot, epoch });
+        }
+        self.announce_soon(now);
+        (!self.joined.link.connection.status().connected()).then(|| unavailable("the connection was lost"))
+    }
+
     fn happened(&mut self, event: Event) -> Option<Error> {
         let now = Instant::now();
         match event {
             Event::Opened(deliveries) => {
                 self.session.news.send_one(News::Opened(deliveries));
                 None
-            }
-            Event::Ended { slot, epoch, error } => {
-                let Place { queue, .. } = &self.session.places[slot];
-                let reason = error.map_or_else(|| "cancelled by the broker".to_owned(), |error| error.to_string());
-                tracing::warn!(%queue, reason, "the broker ended a partition's channel; consuming it again");
-                if let Some(epoch) = epoch {
-                    self.session.news.send_one(News::Lost { slot, epoch });
-                }
-                self.announce_soon(now);
-                (!self.joined.link.connection.status().connected()).then(|| unavailable("the connection was lost"))
             }
             Event::Failed { slot, error } => {
                 let Place { queue, .. } = &self.session.places[slot];
@@ -313,6 +315,16 @@ impl<'a> Connected<'a> {
         }
         self.close().await;
         Ok(())
+    }
+
+    /// Everything is lost with the connection.
+    async fn lose(self, reason: Error) -> End {
+        for (slot, epoch) in self.session.partitions.active() {
+            self.session.news.send_one(News::Lost { slot, epoch });
+        }
+        self.session.news.send_one(News::Disconnected);
+        self.close().await;
+        End::Lost(reason)
     }
 
     /// Closes the connection, which would live on without us, and keep its place in every line.

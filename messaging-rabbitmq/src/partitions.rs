@@ -5,13 +5,7 @@
 //! It is given up by closing its channel, never by cancelling its consumer: a cancel would hand the queue to the next
 //! while we still hold messages, and these would come back behind newer ones.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    future::pending,
-    pin::Pin,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeSet, future::pending, pin::Pin, sync::Arc, time::Instant};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use lapin::{Channel, options::BasicAckOptions, types::ShortString};
@@ -40,8 +34,6 @@ pub(crate) struct Place {
 pub(crate) enum Event {
     /// A partition is consumed: its messages are here, once it is its turn.
     Opened(Box<Deliveries>),
-    /// The channel has ended by itself.
-    Ended { slot: usize, epoch: Option<u64>, error: Option<lapin::Error> },
     /// A partition that was wanted could not be consumed.
     Failed { slot: usize, error: Error },
     /// A partition was given up.
@@ -51,8 +43,6 @@ pub(crate) enum Event {
 pub(crate) struct Partitions {
     pub(crate) places: Arc<[Place]>,
     slots: Vec<Slot>,
-    /// What came before it was waited for.
-    events: VecDeque<Event>,
     changes: FuturesUnordered<Pin<Box<dyn Future<Output = Change> + Send>>>,
     /// Of the channel that was opened last: no two have the same, whatever their connections.
     generation: u64,
@@ -100,7 +90,6 @@ impl Partitions {
         Self {
             slots: places.iter().map(slot).collect(),
             places,
-            events: VecDeque::new(),
             changes: FuturesUnordered::new(),
             generation: 0,
             acks: Vec::new(),
@@ -113,7 +102,6 @@ impl Partitions {
             (slot.phase, slot.retry_at) = (Phase::Idle, None);
         }
         self.changes.clear();
-        self.events.clear();
     }
 
     /// Begins to consume a partition, unless that is so already or it was tried a moment ago. Answers whether it has begun.
@@ -180,14 +168,15 @@ impl Partitions {
         Some(epoch)
     }
 
-    /// A channel has ended by itself: [`next`](Self::next) tells if it was still one of ours.
-    pub(crate) fn ended(&mut self, slot: usize, generation: u64, error: Option<lapin::Error>) {
+    /// A channel has ended by itself. Answers whether it was still one of ours, and the epoch of what is lost with it.
+    pub(crate) fn ended(&mut self, slot: usize, generation: u64, now: Instant) -> Option<Option<u64>> {
         let epoch = self.epoch(slot);
         let state = &mut self.slots[slot];
-        if state.generation == generation && matches!(state.phase, Phase::Waiting { .. } | Phase::Active { .. }) {
-            (state.phase, state.retry_at) = (Phase::Idle, Some(Instant::now() + INTERVAL));
-            self.events.push_back(Event::Ended { slot, epoch, error });
+        if state.generation != generation || !matches!(state.phase, Phase::Waiting { .. } | Phase::Active { .. }) {
+            return None;
         }
+        (state.phase, state.retry_at) = (Phase::Idle, Some(now + INTERVAL));
+        Some(epoch)
     }
 
     /// The epoch of a partition that is active.
@@ -286,9 +275,6 @@ impl Partitions {
     /// Waits for what happens next.
     pub(crate) async fn next(&mut self, link: &Arc<Link>) -> Event {
         loop {
-            if let Some(event) = self.events.pop_front() {
-                return event;
-            }
             let Some(change) = self.changes.next().await else { return pending().await };
             if let Some(event) = self.changed(link, change) {
                 return event;

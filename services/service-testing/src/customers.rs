@@ -11,8 +11,12 @@ use tokio::task::JoinSet;
 
 use crate::Client;
 
-/// How long a customer waits between two orders, and before he tries again at a service that is away.
-const PAUSE: Duration = Duration::from_millis(40);
+/// How long a customer waits between two orders: so long that four of them order no more than services without
+/// optimisation can notify and mail at the same time.
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// How long he waits before he tries again at a service that is away.
+const AGAIN: Duration = Duration::from_millis(40);
 
 /// How long he waits for an answer: a service that was killed closes its connections at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -105,7 +109,7 @@ impl Customer {
                     return (status, body);
                 }
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(AGAIN).await;
         }
     }
 }
