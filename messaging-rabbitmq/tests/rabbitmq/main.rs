@@ -11,6 +11,7 @@ mod given;
 
 mod deaths;
 mod handover;
+mod lapse;
 mod progress;
 mod publishing;
 #[cfg(feature = "tls")]
