@@ -11,7 +11,6 @@ mod given;
 
 mod deaths;
 mod handover;
-mod lapse;
 mod progress;
 mod publishing;
 #[cfg(feature = "tls")]
