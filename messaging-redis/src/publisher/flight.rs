@@ -77,7 +77,11 @@ pub(super) async fn execute(
         }
         Ok(Value::ServerError(error)) => refused(queued.unwrap_or_default(), error),
         Ok(other) => {
-            let what = format!("the answer to a transaction is not understood: {other:?}");
+            let answers = match &other {
+                Value::Array(answers) => format!("{} answers", answers.len()),
+                other => format!("{other:?}"),
+            };
+            let what = format!("the answer to a transaction of {messages} messages is not understood: {answers}");
             Landed { sent: Sent::Unknown(Error::new(ErrorKind::Unknown, what)), is_spoiled: true }
         }
         Err(error) => {
