@@ -127,6 +127,28 @@ async fn batches_behind_a_refused_one_are_held_back_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_memory_that_fills_between_a_command_and_its_execution_holds_publishers_back() {
+    let Some(redis) = redis().await else { return };
+    let route = redis.route().await.unwrap();
+    let messaging = connect(&route.url(), "partitions=1").await;
+    publish(&messaging, "t", &["k"], 0..1).await;
+    // `EXEC` takes a third of a second on its way.
+    route.set(&Faults::new().bandwidth(Direction::ToBroker, 40));
+    let publishing = tokio::spawn({
+        let messaging = messaging.clone();
+        async move { publish(&messaging, "t", &["k"], 1..2).await }
+    });
+    let queued = || async { ask::<String>(&redis, &["CLIENT", "LIST"]).await.contains(" multi=1 ") };
+    until_async("the server to have queued it", queued).await;
+    let _: String = ask(&redis, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    until_async("the transaction to be refused", || refused(&redis, "EXECABORT")).await;
+    let _: String = ask(&redis, &["CONFIG", "SET", "maxmemory", "0"]).await;
+    route.heal();
+    publishing.await.unwrap();
+    assert_eq!(ask::<u64>(&redis, &["XLEN", "{t:0}"]).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stays_full_rejects_at_the_deadline() {
     let Some(redis) = redis().await else { return };
     let config = messaging::MessagingConfig::from_url(&redis.url()).unwrap().publish_deadline(Duration::from_secs(1));
