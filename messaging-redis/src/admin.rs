@@ -121,7 +121,7 @@ impl Open {
     }
 }
 
-fn delivery(message: Message, partition: u32, position: Position) -> Delivery {
+fn delivery(message: Arc<Message>, partition: u32, position: Position) -> Delivery {
     let mut delivery = Delivery::new(message);
     delivery.partition = partition;
     delivery.position = position;

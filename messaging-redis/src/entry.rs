@@ -8,6 +8,8 @@
 //! An entry of somebody else's may be anything: without `data` its payload is empty, and structured events in `data` are
 //! read as such.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use messaging::{Message, Name, Position, cloudevents};
 use redis::{Cmd, Value};
@@ -37,7 +39,7 @@ pub(crate) fn estimate(message: &Message) -> (usize, usize) {
 }
 
 /// Reads one entry, `[id, [field, value, …]]`. `None` if it is no entry, or one that is gone.
-pub(crate) fn read_entry(topic: &Name, entry: Value, scratch: &mut Fields) -> Option<(Position, Message)> {
+pub(crate) fn read_entry(topic: &Name, entry: Value, scratch: &mut Fields) -> Option<(Position, Arc<Message>)> {
     let Value::Array(entry) = entry else { return None };
     let mut parts = entry.into_iter();
     let (Some(id), Some(Value::Array(fields))) = (parts.next(), parts.next()) else { return None };
@@ -52,7 +54,8 @@ pub(crate) struct Fields {
     reader: cloudevents::Reader,
 }
 
-fn read_fields(topic: &Name, fields: Vec<Value>, Fields { headers, reader }: &mut Fields) -> Message {
+/// Writes the message where it stays.
+fn read_fields(topic: &Name, fields: Vec<Value>, Fields { headers, reader }: &mut Fields) -> Arc<Message> {
     headers.clear();
     let mut key = None;
     let mut payload = Bytes::new();
@@ -69,7 +72,13 @@ fn read_fields(topic: &Name, fields: Vec<Value>, Fields { headers, reader }: &mu
         }
     }
     let named = headers.iter().map(|(name, value)| (name.strip_prefix(HEADER).unwrap_or(name), value.as_slice()));
-    reader.read(topic.clone(), key, payload, named)
+    let mut shared = Arc::new(Message::new(topic.clone(), payload));
+    // Nobody else has it yet.
+    if let Some(message) = Arc::get_mut(&mut shared) {
+        message.key = key;
+        reader.read_headers(message, named);
+    }
+    shared
 }
 
 /// Reads an entry's id.
@@ -151,7 +160,7 @@ mod tests {
         ];
         for message in messages {
             let (position, read) = read_entry(&"t".into(), entry_of(&message), &mut Fields::default()).unwrap();
-            assert_eq!((position, read), (Position { major: 5, minor: 1 }, message));
+            assert_eq!((position, &*read), (Position { major: 5, minor: 1 }, &message));
         }
     }
 

@@ -161,7 +161,7 @@ impl Reader {
             for value in entries {
                 if let Some((position, message)) = entry::read_entry(&assignment.topic.name, value, &mut self.scratch) {
                     bytes += message.weight();
-                    read.push((position, Arc::new(message)));
+                    read.push((position, message));
                 }
             }
             self.sizes.note(read.len(), bytes);

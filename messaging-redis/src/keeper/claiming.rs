@@ -88,7 +88,7 @@ impl Keeper {
         let mut scratch = Fields::default();
         let topic = &assignment.topic.name;
         let read = values.into_iter().filter_map(|value| entry::read_entry(topic, value, &mut scratch));
-        let entries: Vec<_> = read.map(|(position, message)| (position, Arc::new(message))).collect();
+        let entries: Vec<_> = read.collect();
         let gone: Vec<Position> = gone.iter().filter_map(entry::position).collect();
         let mut cursor = assignment.cursor.lock();
         if !matches!(cursor.stage, Stage::Claiming { .. }) {
