@@ -1,9 +1,9 @@
 //! [`RabbitMqAdmin`]: looks at topics, groups and dead letters, over a connection of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
@@ -11,21 +11,19 @@ use lapin::{
 use messaging::{
     Admin, Delivery, Error, ErrorKind, GroupProgress, Name, Position, TopicInfo, TopicSpec, cloudevents::Reader,
 };
-use tokio::{sync::Mutex, time::timeout};
+use tokio::sync::Mutex;
 
 use crate::{
     announcer::Announcer,
     error::while_doing,
-    feed::Quiet,
+    feed::{self, Quiet},
     inquiry::unsettled,
     link::{Link, Links},
     names::{self, OPERATORS},
-    topology::{Counted, Topology, Wanted},
+    topology::{Topology, Wanted},
     wire,
 };
 
-/// When browsing, nothing more comes after this long.
-const PAUSE: Duration = Duration::from_secs(1);
 /// What browsing reports as the epoch: that of no owner.
 const NO_EPOCH: u64 = 0;
 
@@ -117,25 +115,26 @@ impl Admin for RabbitMqAdmin {
         let link = self.link().await?;
         let queue = names::group_queue(topic, OPERATORS, partition)?;
         let topology = Topology { links: &self.links, link: &link };
-        let Some(Counted { ready: count, .. }) = topology.queue(&queue).await? else {
+        if topology.queue(&queue).await?.is_none() {
             return if names::is_dead_letters(topic) { Ok(Vec::new()) } else { Err(kept_for_nobody(topic)) };
-        };
-        let skipped = if from.minor > 0 { from.major } else { from.major.saturating_sub(1) };
-        let window = u16::try_from(skipped.saturating_add(limit as u64)).unwrap_or(u16::MAX);
-        let wanted = u64::from(count).min(window.into());
+        }
         let mut found = Vec::new();
-        if wanted <= skipped {
+        if limit == 0 {
             return Ok(found);
         }
+        let skipped = if from.minor > 0 { from.major } else { from.major.saturating_sub(1) };
+        let window = u16::try_from(skipped.saturating_add(limit as u64)).unwrap_or(u16::MAX);
         let channel = link.channel().await?;
         let what = format!("browsing {queue}");
         link.answer(&what, channel.basic_qos(window, BasicQosOptions::default())).await?;
         let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
-        let consuming = channel.basic_consume(queue, tag, options, FieldTable::default());
+        let consuming = channel.basic_consume(queue.clone(), tag, options, FieldTable::default());
         let mut consumer = Quiet(link.answer(&what, consuming).await?);
+        // What it has handed over by then is all that nobody else has. Its count may be of before somebody gave back what
+        // he had: a quorum queue writes that down first.
+        feed::catch_up(&link, &channel, queue).await?;
         let topic = Name::new(topic);
-        // Somebody else may have some of them just now.
-        while let Ok(Some(next)) = timeout(PAUSE, consumer.0.next()).await {
+        while let Some(next) = consumer.0.next().now_or_never().flatten() {
             let next = next.map_err(|error| while_doing(&what, error))?;
             let position = Position::new(next.delivery_tag);
             if position.major > skipped {
@@ -143,9 +142,6 @@ impl Admin for RabbitMqAdmin {
                     Delivery::new(wire::read(&mut Reader::default(), &topic, &next.properties, next.data));
                 (delivery.partition, delivery.position, delivery.epoch) = (partition, position, NO_EPOCH);
                 found.push(delivery);
-            }
-            if position.major >= wanted {
-                break;
             }
         }
         // Puts everything back where it was.

@@ -52,7 +52,8 @@ pub(crate) async fn close(link: &Link, channel: &Channel, settled: Option<ShortS
     let _ = link.answer("closing a channel", channel.close(200, "OK".into())).await;
 }
 
-async fn catch_up(link: &Link, channel: &Channel, queue: ShortString) -> Result<(), Error> {
+/// Returns once the queue has done everything that was asked of it before, and the channel has seen what came of that.
+pub(crate) async fn catch_up(link: &Link, channel: &Channel, queue: ShortString) -> Result<(), Error> {
     let what = format!("settling {queue}");
     let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
     let consuming = channel.basic_consume(queue, tag, options, FieldTable::default());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use messaging::{Delivery, Messaging, Router};
+use messaging::{Delivery, Messaging, OPERATORS, Position, Router, Settler};
 use tokio::sync::Semaphore;
 
 use crate::given::{Diary, SOON, connect, name, numbered, shared, topic};
@@ -41,4 +41,28 @@ async fn what_is_with_a_member_counts_as_not_settled() {
     assert_eq!(lag(&other, &group, &topic).await, 0);
     messaging.close(SOON).await.unwrap();
     other.close(SOON).await.unwrap();
+}
+
+/// A quorum queue writes down what it takes back, and counts it only then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_back_is_seen_by_whoever_looks_next() {
+    const MESSAGES: u64 = 400;
+    let Some(rabbitmq) = shared().await else { return };
+    let messaging = connect(&rabbitmq.url()).await;
+    let topic = topic(&messaging, 1).await;
+    let join = || Settler::join(&**messaging.broker(), OPERATORS, topic.as_str());
+    join().await.unwrap().leave(SOON).await.unwrap();
+    let messages = (0..MESSAGES).map(|number| numbered(&topic, "key", number)).collect();
+    for outcome in messaging.publish_messages(messages).await {
+        outcome.confirmed().unwrap();
+    }
+    for round in 0..8 {
+        let mut operator = join().await.unwrap();
+        operator.next(SOON).await.unwrap().expect("a message");
+        operator.leave(SOON).await.unwrap();
+        let seen = messaging.admin().browse(&topic, 0, Position::default(), 500).await.unwrap();
+        let numbers = seen.iter().map(|one| String::from_utf8_lossy(&one.message.payload).into_owned());
+        assert!(numbers.eq((0..MESSAGES).map(|number| number.to_string())), "{} in round {round}", seen.len());
+    }
+    messaging.close(SOON).await.unwrap();
 }
