@@ -108,8 +108,6 @@ struct Slot {
     partition: u32,
     /// Of the channel whose messages are taken; of others they are void, and come again.
     generation: Option<u64>,
-    /// The first message of that channel came.
-    begun: bool,
     epoch: u64,
     handle: Option<PartitionHandle>,
     /// What came and was not handed over; at first it waits for a handle.
@@ -129,7 +127,6 @@ impl RabbitMqConsumer {
             topic,
             partition,
             generation: None,
-            begun: false,
             epoch: 0,
             handle: None,
             waiting: VecDeque::new(),
@@ -218,12 +215,13 @@ impl RabbitMqConsumer {
             self.order(|orders| orders.ended.push((slot, generation, error)));
             return;
         }
-        if state.handle.is_some() && state.waiting.is_empty() {
-            self.ready.push_back(slot);
-        }
+        let first = state.waiting.is_empty();
         state.waiting.extend(messages);
-        if !std::mem::replace(&mut state.begun, true) {
-            self.order(|orders| orders.begun.push((slot, generation)));
+        match state.handle {
+            Some(_) if first => self.ready.push_back(slot),
+            // The first ones of that channel: they wait for a handle.
+            None if first => self.order(|orders| orders.begun.push((slot, generation))),
+            _ => {}
         }
     }
 
@@ -273,7 +271,7 @@ impl RabbitMqConsumer {
 impl Slot {
     /// Nothing more is taken of its channel.
     fn stop(&mut self) {
-        (self.generation, self.begun) = (None, false);
+        self.generation = None;
         self.waiting.clear();
     }
 }
