@@ -39,44 +39,51 @@ pub(crate) fn estimate(message: &Message) -> (usize, usize) {
 }
 
 /// Reads one entry, `[id, [field, value, …]]`. `None` if it is no entry, or one that is gone.
-pub(crate) fn read_entry(topic: &Name, entry: Value, scratch: &mut Fields) -> Option<(Position, Arc<Message>)> {
-    let Value::Array(entry) = entry else { return None };
-    let mut parts = entry.into_iter();
-    let (Some(id), Some(Value::Array(fields))) = (parts.next(), parts.next()) else { return None };
-    Some((position(&id)?, read_fields(topic, fields, scratch)))
+pub(crate) fn read_entry(topic: &Name, mut entry: Value, scratch: &mut Fields) -> Option<(Position, Arc<Message>)> {
+    let Value::Array(entry) = &mut entry else { return None };
+    let [id, Value::Array(fields), ..] = &mut entry[..] else { return None };
+    Some((position(id)?, read_fields(topic, fields, scratch)))
 }
 
 /// What reading one entry leaves for the next one.
 #[derive(Default)]
 pub(crate) struct Fields {
-    /// Room for the fields that are neither key nor payload.
-    headers: Vec<(String, Vec<u8>)>,
+    /// The names of the fields: mostly the next entry has the same.
+    names: Vec<String>,
     reader: cloudevents::Reader,
 }
 
-/// Writes the message where it stays.
-fn read_fields(topic: &Name, fields: Vec<Value>, Fields { headers, reader }: &mut Fields) -> Arc<Message> {
-    headers.clear();
+/// Writes the message where it stays. The values are read where they lie: moving each costs more than reading it.
+fn read_fields(topic: &Name, fields: &mut [Value], Fields { names, reader }: &mut Fields) -> Arc<Message> {
     let mut key = None;
     let mut payload = Bytes::new();
-    let mut fields = fields.into_iter();
-    while let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) = (fields.next(), fields.next()) {
+    let mut count = 0;
+    for field in fields.chunks_exact_mut(2) {
+        let [Value::BulkString(name), Value::BulkString(value)] = field else { break };
         match name.as_slice() {
-            b"key" => key = Some(Bytes::from(value)),
-            b"data" => payload = Bytes::from(value),
-            _ => {
-                let name = String::from_utf8(name)
-                    .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-                headers.push((name, value));
-            }
+            b"key" => key = Some(Bytes::from(std::mem::take(value))),
+            b"data" => payload = Bytes::from(std::mem::take(value)),
+            _ => {}
         }
+        match names.get_mut(count) {
+            Some(known) if known.as_bytes() == *name => {}
+            Some(other) => *other = String::from_utf8_lossy(name).into_owned(),
+            None => names.push(String::from_utf8_lossy(name).into_owned()),
+        }
+        count += 1;
     }
-    let named = headers.iter().map(|(name, value)| (name.strip_prefix(HEADER).unwrap_or(name), value.as_slice()));
+    names.truncate(count);
+    let headers = names.iter().zip(fields.chunks_exact(2)).filter_map(|(name, field)| match field {
+        [_, Value::BulkString(value)] if name != KEY && name != DATA => {
+            Some((name.strip_prefix(HEADER).unwrap_or(name), value.as_slice()))
+        }
+        _ => None,
+    });
     let mut shared = Arc::new(Message::new(topic.clone(), payload));
     // Nobody else has it yet.
     if let Some(message) = Arc::get_mut(&mut shared) {
         message.key = key;
-        reader.read_headers(message, named);
+        reader.read_headers(message, headers);
     }
     shared
 }

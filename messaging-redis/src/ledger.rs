@@ -21,6 +21,8 @@ pub(crate) struct Ledger {
     balanced_at: Position,
     /// What was read since.
     since: Vec<Position>,
+    /// The last of all that was read.
+    newest: Position,
     /// How the stream stood when it was last looked at, if the ledger has not been balanced with it.
     standing: Option<Standing>,
 }
@@ -51,22 +53,26 @@ pub(crate) struct Lost {
 impl Ledger {
     /// A ledger of a partition of which so many entries were accounted for, up to the last one delivered.
     pub(crate) fn new(delivered: Position, accounted: Option<u64>) -> Self {
-        Self { opened_at: delivered, accounted, balanced_at: delivered, since: Vec::new(), standing: None }
+        Self {
+            opened_at: delivered,
+            accounted,
+            balanced_at: delivered,
+            since: Vec::new(),
+            newest: delivered,
+            standing: None,
+        }
     }
 
     /// The last entry that was read, and how many were accounted for up to it.
     pub(crate) fn position(&self) -> (Position, Option<u64>) {
-        (self.newest(), self.accounted.map(|accounted| accounted + self.since.len() as u64))
-    }
-
-    fn newest(&self) -> Position {
-        self.since.iter().copied().fold(self.balanced_at, Position::max)
+        (self.newest, self.accounted.map(|accounted| accounted + self.since.len() as u64))
     }
 
     /// An entry was delivered. Those that had been when the partition was opened are accounted for.
     pub(crate) fn read(&mut self, position: Position) {
         if position > self.opened_at {
             self.since.push(position);
+            self.newest = self.newest.max(position);
         }
     }
 
@@ -83,7 +89,7 @@ impl Ledger {
     /// Compares what was read with how the stream stood; answers what is missing. Waits until everything has arrived
     /// that had been delivered then.
     pub(crate) fn balance(&mut self) -> Option<Lost> {
-        let newest = self.newest();
+        let newest = self.newest;
         let stream = self.standing.take_if(|standing| newest >= standing.delivered)?;
         let is_gone = |position: Position| stream.length == 0 || position < stream.first;
         let count =

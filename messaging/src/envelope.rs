@@ -1,6 +1,6 @@
 //! [`Envelope`]: the CloudEvents attributes that identify an event, and the types of their values.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::Utf8Error, time::Duration};
 
 use uuid::Uuid;
 
@@ -39,12 +39,22 @@ impl EventId {
     /// Reads an id; a UUID in its hyphenated lower-case form is kept compactly and prints as it was read.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        // Of the forms that are read as a UUID only the hyphenated one has 36 characters.
-        let is_canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
-        match Uuid::try_parse(text) {
-            Ok(uuid) if is_canonical => Self::Uuid(uuid),
-            _ => Self::Text(Name::new(text)),
+        Self::canonical(text.as_bytes()).unwrap_or_else(|| Self::Text(Name::new(text)))
+    }
+
+    /// Reads an id as [`parse`](Self::parse) does.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Utf8Error> {
+        match Self::canonical(bytes) {
+            Some(id) => Ok(id),
+            None => std::str::from_utf8(bytes).map(|text| Self::Text(Name::new(text))),
         }
+    }
+
+    /// A UUID in its hyphenated lower-case form.
+    fn canonical(bytes: &[u8]) -> Option<Self> {
+        // Of the forms that are read as a UUID only the hyphenated one has 36 characters.
+        let is_canonical = bytes.len() == 36 && !bytes.iter().fold(false, |any, byte| any | byte.is_ascii_uppercase());
+        is_canonical.then(|| Uuid::try_parse_ascii(bytes).ok().map(Self::Uuid))?
     }
 }
 

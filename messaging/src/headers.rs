@@ -83,11 +83,16 @@ fn push(packed: &mut BytesMut, name: &str, value: &[u8]) {
 
 impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(headers: I) -> Self {
+        let mut headers = headers.into_iter().peekable();
+        // Most messages have none.
+        if headers.peek().is_none() {
+            return Self::new();
+        }
         let mut packed = BytesMut::new();
         for (name, value) in headers {
             push(&mut packed, name.as_ref(), value.as_ref());
         }
-        Self { packed: (!packed.is_empty()).then(|| packed.freeze()) }
+        Self { packed: Some(packed.freeze()) }
     }
 }
 
