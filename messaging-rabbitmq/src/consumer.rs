@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt as _, stream::SelectAll};
 use messaging::{
     Consumer, Error, ErrorKind, Intake, Message, Name, PartitionHandle, Position, Settlement, Tick, handoff::Receiver,
 };
@@ -23,6 +22,7 @@ use tokio::sync::Notify;
 use crate::{
     acks,
     feed::{Deliveries, Taken},
+    inflow::Inflow,
 };
 
 /// Messages of one partition that are handed over before it is the next one's turn.
@@ -91,8 +91,7 @@ pub(crate) struct RabbitMqConsumer {
     desk: Arc<Desk>,
     news: Receiver<News>,
     batch: Vec<News>,
-    /// Of every partition that is consumed.
-    deliveries: SelectAll<Box<Deliveries>>,
+    inflow: Inflow,
     revoke_drain: Duration,
     slots: Vec<Slot>,
     /// The slot of each handle.
@@ -132,11 +131,12 @@ impl RabbitMqConsumer {
             waiting: VecDeque::new(),
             enough: acks::enough(prefetch),
         };
+        let partitions: Vec<_> = partitions.into_iter().collect();
         Self {
             desk,
             news,
             batch: Vec::new(),
-            deliveries: SelectAll::new(),
+            inflow: Inflow::new(partitions.iter().map(|(_, _, prefetch)| *prefetch)),
             revoke_drain,
             slots: partitions.into_iter().map(slot).collect(),
             handles: Vec::new(),
@@ -148,10 +148,10 @@ impl RabbitMqConsumer {
     fn hear(&mut self, news: News, intake: &mut Intake<'_>) {
         match news {
             News::Opened(deliveries) => {
-                let state = &mut self.slots[deliveries.slot];
-                state.stop();
-                state.generation = Some(deliveries.generation);
-                self.deliveries.push(deliveries);
+                let slot = deliveries.slot;
+                self.slots[slot].stop();
+                self.slots[slot].generation = Some(deliveries.generation);
+                self.inflow.open(slot, *deliveries);
             }
             News::Assigned { slot, epoch, valid_until } => {
                 let state = &mut self.slots[slot];
@@ -186,7 +186,7 @@ impl RabbitMqConsumer {
                 }
             }
             News::Disconnected => {
-                self.deliveries.clear();
+                self.inflow.clear();
                 self.slots.iter_mut().for_each(Slot::stop);
             }
             News::Closed(result) => self.closed = Some(result),
@@ -197,7 +197,7 @@ impl RabbitMqConsumer {
     fn take_in(&mut self, cx: &mut Context<'_>) -> usize {
         let mut count = 0;
         while count < MOST
-            && let Poll::Ready(Some(taken)) = self.deliveries.poll_next_unpin(cx)
+            && let Poll::Ready(taken) = self.inflow.poll(cx)
         {
             count += taken.messages.len();
             self.take(taken);
@@ -205,7 +205,7 @@ impl RabbitMqConsumer {
         count
     }
 
-    fn take(&mut self, Taken { slot, generation, messages, ended }: Taken) {
+    fn take(&mut self, Taken { slot, generation, messages, ended, .. }: Taken) {
         let state = &mut self.slots[slot];
         if state.generation != Some(generation) {
             return;

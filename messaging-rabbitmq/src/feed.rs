@@ -102,6 +102,8 @@ pub(crate) struct Taken {
     pub(crate) slot: usize,
     pub(crate) generation: u64,
     pub(crate) messages: Vec<(u64, Arc<Message>)>,
+    /// There may be more at once; otherwise whoever has polled is woken when there is.
+    pub(crate) more: bool,
     /// The stream has ended, perhaps for a reason.
     pub(crate) ended: Option<Option<lapin::Error>>,
 }
@@ -119,7 +121,7 @@ impl Stream for Deliveries {
         let Self { slot, generation, topic, last, reader, consumer, usual } = &mut *self;
         let Some(Quiet(stream)) = consumer else { return Poll::Ready(None) };
         let mut messages = Vec::new();
-        let ended = loop {
+        let (more, ended) = loop {
             match stream.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(delivery))) => {
                     if messages.is_empty() {
@@ -130,12 +132,12 @@ impl Stream for Deliveries {
                     if messages.len() < MOST {
                         continue;
                     }
-                    break None;
+                    break (true, None);
                 }
-                Poll::Ready(Some(Err(error))) => break Some(Some(error)),
-                Poll::Ready(None) => break Some(None),
+                Poll::Ready(Some(Err(error))) => break (false, Some(Some(error))),
+                Poll::Ready(None) => break (false, Some(None)),
                 Poll::Pending if messages.is_empty() => return Poll::Pending,
-                Poll::Pending => break None,
+                Poll::Pending => break (false, None),
             }
         };
         *usual = messages.len();
@@ -146,6 +148,6 @@ impl Stream for Deliveries {
             // What came before the end comes again.
             *consumer = None;
         }
-        Poll::Ready(Some(Taken { slot: *slot, generation: *generation, messages, ended }))
+        Poll::Ready(Some(Taken { slot: *slot, generation: *generation, messages, more, ended }))
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! The broker mostly answers in that order, so that only the first one is waited for: its answer wakes the publisher once
 //! for all that came with it. Where another answer comes first, as it does while one queue has no quorum, everybody is
-//! looked at [now and then](Confirms::look_around).
+//! looked at [now and then](Confirms::look_around), the less often the more often that was in vain.
 
 use std::{
     collections::VecDeque,
     future::poll_fn,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
@@ -18,9 +18,14 @@ use lapin::{BasicProperties, Channel, Confirmation, options::BasicPublishOptions
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{driver::Open, outstanding::Place};
+use crate::pace::Pace;
 
-/// How long an answer may lie behind one that does not come.
+/// How long an answer may lie behind one that does not come, if others did lately.
 const OVERDUE: Duration = Duration::from_millis(10);
+/// How often that is doubled at most, while none does: a broker may take longer over every answer.
+const DOUBLED: u32 = 4;
+/// With so many unanswered, the broker has enough to do while we do not look.
+const DEEP: usize = 512;
 /// Futures that are kept to be used again.
 const SPARE: usize = 1_024;
 
@@ -43,8 +48,11 @@ pub(super) struct Confirms {
     answers: Answers,
     /// The client's futures are large: each is written over one that has ended.
     spare: Vec<Publishing>,
+    pace: Pace,
     /// When somebody was answered last, or everybody was looked at.
     moved: Option<Instant>,
+    /// How often everybody was looked at since there was an answer behind a missing one.
+    in_vain: u32,
 }
 
 enum State {
@@ -99,6 +107,7 @@ impl Confirms {
     /// Waits until there is an answer.
     pub(super) async fn ready(&mut self) {
         poll_fn(|cx| {
+            ready!(self.pace.poll(cx));
             self.take_first(cx);
             if self.answers.is_empty() { Poll::Pending } else { Poll::Ready(()) }
         })
@@ -115,26 +124,36 @@ impl Confirms {
         self.take_first(&mut Context::from_waker(Waker::noop()));
         self.moved = Some(Instant::now());
         std::mem::swap(&mut self.answers, out);
+        self.pace.note(out.len());
+        if self.waiting.len() >= DEEP {
+            self.pace.pause();
+        }
     }
 
     /// When to look at everybody.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.moved.filter(|_| !self.waiting.is_empty()).map(|moved| moved + OVERDUE)
+        let overdue = OVERDUE * 2u32.pow(self.in_vain.min(DOUBLED));
+        self.moved.filter(|_| !self.waiting.is_empty()).map(|moved| moved + overdue)
     }
 
     /// Looks at everybody, if the first has not been answered for too long. Answers whether there is an answer to be read.
     pub(super) fn look_around(&mut self, channel: &Channel) -> bool {
-        let now = Instant::now();
+        if !self.look(Instant::now()) {
+            return false;
+        }
+        // Once more when every confirm is read to its end.
+        let _ = channel.wait_for_confirms().now_or_never();
+        self.take_any();
+        true
+    }
+
+    fn look(&mut self, now: Instant) -> bool {
         if self.due().is_none_or(|due| due > now) {
             return false;
         }
         self.moved = Some(now);
-        // Once more when every confirm is read to its end.
         self.take_any();
-        if !self.answers.is_empty() {
-            let _ = channel.wait_for_confirms().now_or_never();
-            self.take_any();
-        }
+        self.in_vain = if self.answers.is_empty() { self.in_vain + 1 } else { 0 };
         !self.answers.is_empty()
     }
 
@@ -165,8 +184,12 @@ impl Confirms {
 }
 
 impl Answers {
+    fn len(&self) -> usize {
+        self.confirmed.len() + self.others.len()
+    }
+
     fn is_empty(&self) -> bool {
-        self.confirmed.is_empty() && self.others.is_empty()
+        self.len() == 0
     }
 
     fn add(&mut self, place: Place, answer: Option<Answer>) {
@@ -233,6 +256,23 @@ mod tests {
         confirms.take_first(cx);
         assert_eq!(taken(&mut confirms), [2, 4], "what was read before is not read again");
         assert_eq!((confirms.len(), confirms.spare.len()), (0, 4), "four of five had a future to be kept");
+    }
+
+    #[test]
+    fn everybody_is_looked_at_less_often_while_that_is_in_vain() {
+        let (mut confirms, mut senders) = given(3);
+        let mut now = Instant::now();
+        confirms.moved = Some(now);
+        for doubled in [0, 1, 2, 3, 4, 4] {
+            let due = now + OVERDUE * 2u32.pow(doubled);
+            assert_eq!(confirms.due(), Some(due));
+            assert!(!confirms.look(due - Duration::from_nanos(1)) && !confirms.look(due));
+            now = due;
+        }
+        senders[1].take().unwrap().send(Confirmation::Ack(None)).unwrap();
+        now = confirms.due().unwrap();
+        assert!(confirms.look(now));
+        assert_eq!((taken(&mut confirms), confirms.due()), (vec![1], Some(now + OVERDUE)));
     }
 
     #[tokio::test]
