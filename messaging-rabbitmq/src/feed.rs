@@ -92,8 +92,7 @@ pub(crate) struct Deliveries {
     topic: Name,
     last: LastTag,
     reader: Reader,
-    /// `None` once it has ended.
-    consumer: Option<Quiet>,
+    consumer: Quiet,
     /// How many were taken in the last time: the next time it will be about as many.
     usual: usize,
 }
@@ -104,13 +103,13 @@ pub(crate) struct Taken {
     pub(crate) messages: Vec<(u64, Arc<Message>)>,
     /// There may be more at once; otherwise whoever has polled is woken when there is.
     pub(crate) more: bool,
-    /// The stream has ended, perhaps for a reason.
+    /// The stream has ended, perhaps for a reason: it is not to be polled again, and what came before comes again.
     pub(crate) ended: Option<Option<lapin::Error>>,
 }
 
 impl Deliveries {
     pub(crate) fn new(slot: usize, generation: u64, topic: Name, last: LastTag, consumer: Quiet) -> Self {
-        Self { slot, generation, topic, last, reader: Reader::default(), consumer: Some(consumer), usual: 0 }
+        Self { slot, generation, topic, last, reader: Reader::default(), consumer, usual: 0 }
     }
 }
 
@@ -118,8 +117,7 @@ impl Stream for Deliveries {
     type Item = Taken;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Taken>> {
-        let Self { slot, generation, topic, last, reader, consumer, usual } = &mut *self;
-        let Some(Quiet(stream)) = consumer else { return Poll::Ready(None) };
+        let Self { slot, generation, topic, last, reader, consumer: Quiet(stream), usual } = &mut *self;
         let mut messages = Vec::new();
         let (more, ended) = loop {
             match stream.poll_next_unpin(cx) {
@@ -143,10 +141,6 @@ impl Stream for Deliveries {
         *usual = messages.len();
         if let Some((tag, _)) = messages.last() {
             last.set(*tag);
-        }
-        if ended.is_some() {
-            // What came before the end comes again.
-            *consumer = None;
         }
         Poll::Ready(Some(Taken { slot: *slot, generation: *generation, messages, more, ended }))
     }

@@ -55,7 +55,7 @@ pub async fn run() -> anyhow::Result<()> {
     let kafka = Kafka::options().jvm(JVM).property(DELETED_AFTER.0, DELETED_AFTER.1).routes(0).start().await?;
     let url = format!("{}?linger={LINGER_MS}ms", kafka.url());
     // Few enough that they are in the processor's cache when the client copies them.
-    let ours = Ours { messaging: connect(&url, KafkaBackend).await?, together: 100 };
+    let ours = Ours { messaging: connect(&url, KafkaBackend).await?, together: 100, outstanding: 32_000 };
     let raw = Raw { servers: kafka.authority() };
     let rows = contest("kafka", PARTITIONS, &ours, &raw).await?;
     let version = kafka.version().unwrap_or("given");

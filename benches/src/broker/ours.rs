@@ -12,8 +12,6 @@ use messaging::{
 
 use super::{Contender, EVENT, Errand, SOURCE};
 
-/// How many events wait for their confirm at once.
-const OUTSTANDING: u64 = 32_000;
 const CLOSING: Duration = Duration::from_secs(30);
 
 /// Connects to a broker.
@@ -26,6 +24,8 @@ pub(crate) struct Ours {
     pub(crate) messaging: Messaging,
     /// How many events one call publishes.
     pub(crate) together: u64,
+    /// How many events wait for their confirm at once: what the raw side has on its way, and enough in hand to send next.
+    pub(crate) outstanding: u64,
 }
 
 impl Ours {
@@ -66,7 +66,7 @@ impl Contender for Ours {
             let numbers = first..(first + self.together).min(errand.messages);
             let events = numbers.map(|number| event(errand, &source, &name, number)).collect();
             calls.push(self.messaging.publish_messages(events));
-            if calls.len() as u64 * self.together >= OUTSTANDING {
+            if calls.len() as u64 * self.together >= self.outstanding {
                 check(calls.next().await.unwrap_or_default())?;
             }
         }

@@ -35,7 +35,7 @@ const CLOSING: Duration = Duration::from_secs(30);
 /// If there is no RabbitMQ, or a message did not arrive.
 pub async fn run() -> anyhow::Result<()> {
     let rabbitmq = RabbitMq::options().start().await?;
-    let ours = Ours { messaging: connect(&rabbitmq.url(), RabbitMqBackend).await?, together: 500 };
+    let ours = Ours { messaging: connect(&rabbitmq.url(), RabbitMqBackend).await?, together: 500, outstanding: 6_000 };
     let raw = Raw { url: rabbitmq.url() };
     let rows = contest("rabbitmq", PARTITIONS, &ours, &raw).await?;
     let version = rabbitmq.version().unwrap_or("given");
