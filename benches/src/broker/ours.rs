@@ -24,7 +24,7 @@ pub(crate) struct Ours {
     pub(crate) messaging: Messaging,
     /// How many events one call publishes.
     pub(crate) together: u64,
-    /// How many events wait for their confirm at once: what the raw side has on its way, and enough in hand to send next.
+    /// How many events wait for their confirm at once, on their way or in hand to be sent next.
     pub(crate) outstanding: u64,
 }
 

@@ -32,7 +32,7 @@ const REWRITE: Duration = Duration::from_secs(60);
 pub async fn run() -> anyhow::Result<()> {
     // The file is made small between rounds; not in the midst of one.
     let redis = Redis::options().args(["--auto-aof-rewrite-percentage", "0"]).start().await?;
-    let ours = Ours { messaging: connect(&redis.url(), RedisBackend).await?, together: 500, outstanding: 4_000 };
+    let ours = Ours { messaging: connect(&redis.url(), RedisBackend).await?, together: 500, outstanding: 32_000 };
     let raw = Raw { client: Client::open(redis.url())? };
     let rows = contest("redis", PARTITIONS, &ours, &raw).await?;
     let version = redis.version().unwrap_or("given");
