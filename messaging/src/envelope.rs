@@ -53,8 +53,11 @@ impl EventId {
     /// A UUID in its hyphenated lower-case form.
     fn canonical(bytes: &[u8]) -> Option<Self> {
         // Of the forms that are read as a UUID only the hyphenated one has 36 characters.
-        let is_canonical = bytes.len() == 36 && !bytes.iter().fold(false, |any, byte| any | byte.is_ascii_uppercase());
-        is_canonical.then(|| Uuid::try_parse_ascii(bytes).ok().map(Self::Uuid))?
+        let has_upper_case = || bytes.iter().fold(false, |any, byte| any | byte.is_ascii_uppercase());
+        if bytes.len() != 36 || has_upper_case() {
+            return None;
+        }
+        Uuid::try_parse_ascii(bytes).ok().map(Self::Uuid)
     }
 }
 
