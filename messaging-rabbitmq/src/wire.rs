@@ -29,70 +29,109 @@ const KEY: &str = "messaging-key";
 /// The header that stands for the property `message_id` of a message without an envelope.
 const MESSAGE_ID: &str = Message::MESSAGE_ID;
 const ESCAPE: &str = "header:";
+/// The attribute that is the property `message_id` as well.
+const ID: &str = "ce_id";
+/// So many names of headers are remembered.
+const REMEMBERED: usize = 16;
 /// What the broker adds to what it hands over again.
 const OF_THE_BROKER: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
 const PERSISTENT: u8 = 2;
 /// The most that a short string of AMQP holds.
 const SHORT: usize = 255;
 
-/// The AMQP properties of a message.
-///
-/// # Errors
-/// What does not fit into AMQP.
-pub(crate) fn properties(message: &Message, prefix: &str) -> Result<BasicProperties, String> {
-    let mut headers = BTreeMap::new();
-    let mut too_long = None;
-    let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
-    let is_event = message.envelope.is_some();
-    if let Some(key) = &message.key {
-        headers.insert(KEY.into(), bytes(key));
+/// Writes messages as AMQP properties.
+pub(crate) struct Writer {
+    prefix: String,
+    /// The headers of the first messages: mostly all have the same, in the same order.
+    names: Vec<HeaderName>,
+}
+
+/// What a header is called, and what that is in AMQP.
+struct HeaderName {
+    name: String,
+    of_event: bool,
+    written: ShortString,
+}
+
+impl Writer {
+    /// One that writes attributes with this prefix.
+    pub(crate) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), names: Vec::new() }
     }
-    let mut content_type = None;
-    let mut message_id = None;
-    // Of several, none is the one.
-    let has_id = !is_event && message.headers.iter().filter(|(name, _)| *name == MESSAGE_ID).count() == 1;
-    cloudevents::write_binary(message, |name, value| {
-        if name == MESSAGE_ID && has_id {
-            message_id = std::str::from_utf8(value).ok().and_then(short);
-            if message_id.is_some() {
-                return;
-            }
+
+    /// The AMQP properties of a message.
+    ///
+    /// # Errors
+    /// What does not fit into AMQP.
+    pub(crate) fn properties(&mut self, message: &Message) -> Result<BasicProperties, String> {
+        let mut headers = BTreeMap::new();
+        let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
+        let of_event = message.envelope.is_some();
+        if let Some(key) = &message.key {
+            headers.insert(KEY.into(), bytes(key));
         }
-        if name == cloudevents::CONTENT_TYPE {
-            content_type = std::str::from_utf8(value).ok().and_then(short);
-            if content_type.is_some() {
-                return;
+        let (mut content_type, mut message_id, mut too_long) = (None, None, None);
+        // Of several, none is the one.
+        let has_id = !of_event && message.headers.iter().filter(|(name, _)| *name == MESSAGE_ID).count() == 1;
+        let mut index = 0;
+        cloudevents::write_binary(message, |name, value| {
+            match name {
+                ID if of_event && message_id.is_none() => message_id = short(value),
+                MESSAGE_ID if has_id => {
+                    message_id = short(value);
+                    if message_id.is_some() {
+                        return;
+                    }
+                }
+                cloudevents::CONTENT_TYPE => {
+                    content_type = short(value);
+                    if content_type.is_some() {
+                        return;
+                    }
+                }
+                _ => {}
             }
+            match self.name(index, name, of_event) {
+                Ok(name) => add(&mut headers, name, value),
+                Err(name) => too_long = Some(name),
+            }
+            index += 1;
+        });
+        if let Some(name) = too_long {
+            return Err(format!("the header {name:?} has a name of more than {SHORT} bytes"));
         }
-        let name = match name.strip_prefix(cloudevents::PREFIX).filter(|_| is_event) {
-            Some(attribute) => [prefix, attribute].concat(),
+        if let Some(content_type) = content_type {
+            properties = properties.with_content_type(content_type);
+        }
+        if let Some(id) = message_id {
+            properties = properties.with_message_id(id);
+        }
+        if let Some(name) = message.envelope.as_ref().and_then(|envelope| short(envelope.name.as_bytes())) {
+            properties = properties.with_type(name);
+        }
+        Ok(if headers.is_empty() { properties } else { properties.with_headers(headers.into()) })
+    }
+
+    /// What the header of this name, the message's so many-th, is called in AMQP.
+    ///
+    /// # Errors
+    /// That, if it is too long.
+    fn name(&mut self, index: usize, name: &str, of_event: bool) -> Result<ShortString, String> {
+        let is_it = |known: &&HeaderName| known.name == name && known.of_event == of_event;
+        if let Some(known) = self.names.get(index).filter(is_it).or_else(|| self.names.iter().find(is_it)) {
+            return Ok(known.written.clone());
+        }
+        let written = match name.strip_prefix(cloudevents::PREFIX).filter(|_| of_event) {
+            Some(attribute) => [&self.prefix, attribute].concat(),
             None if name == KEY || name.starts_with(ESCAPE) => [ESCAPE, name].concat(),
             None => name.to_owned(),
         };
-        if name.len() > SHORT {
-            too_long = Some(name);
-        } else if let Ok(name) = ShortString::try_new(name) {
-            add(&mut headers, name, value);
+        let short = ShortString::try_new(written.as_str()).map_err(|_| written)?;
+        if self.names.len() < REMEMBERED {
+            self.names.push(HeaderName { name: name.to_owned(), of_event, written: short.clone() });
         }
-    });
-    if let Some(name) = too_long {
-        return Err(format!("the header {name:?} has a name of more than {SHORT} bytes"));
+        Ok(short)
     }
-    if let Some(content_type) = content_type {
-        properties = properties.with_content_type(content_type);
-    }
-    if let Some(id) = message_id {
-        properties = properties.with_message_id(id);
-    }
-    if let Some(envelope) = &message.envelope {
-        if let Some(id) = short(envelope.id.to_string()) {
-            properties = properties.with_message_id(id);
-        }
-        if let Some(name) = short(envelope.name.as_str()) {
-            properties = properties.with_type(name);
-        }
-    }
-    Ok(if headers.is_empty() { properties } else { properties.with_headers(headers.into()) })
 }
 
 /// About how many bytes the properties take: they have to fit into one frame.
@@ -140,8 +179,8 @@ pub(crate) fn read(reader: &mut Reader, topic: &Name, properties: &BasicProperti
     shared
 }
 
-fn short(text: impl Into<String>) -> Option<ShortString> {
-    ShortString::try_new(text).ok()
+fn short(text: &[u8]) -> Option<ShortString> {
+    ShortString::try_new(std::str::from_utf8(text).ok()?).ok()
 }
 
 fn bytes(value: &[u8]) -> AMQPValue {
@@ -204,8 +243,8 @@ mod tests {
         event.with_content_type("application/json")
     }
 
-    fn through(message: &Message, prefix: &str) -> Arc<Message> {
-        read(&mut Reader::default(), &"t".into(), &properties(message, prefix).unwrap(), message.payload.to_vec())
+    fn through(message: &Message, writer: &mut Writer) -> Arc<Message> {
+        read(&mut Reader::default(), &"t".into(), &writer.properties(message).unwrap(), message.payload.to_vec())
     }
 
     #[test]
@@ -225,16 +264,18 @@ mod tests {
             Message::new("t", "x").with_header("message-id", "7").with_header("message-id", "8"),
             event().with_header("message-id", "of the application"),
         ];
-        for message in messages {
-            for prefix in ["cloudEvents_", "ce-"] {
-                assert_eq!(*through(&message, prefix), message);
+        // Each has to read back whatever was written before it.
+        let mut writers = ["cloudEvents_", "ce-"].map(Writer::new);
+        for message in messages.iter().chain(messages.iter().rev()) {
+            for writer in &mut writers {
+                assert_eq!(*through(message, writer), *message);
             }
         }
     }
 
     #[test]
     fn attributes_have_the_chosen_prefix_and_usual_properties() {
-        let written = properties(&event(), "cloudEvents:").unwrap();
+        let written = Writer::new("cloudEvents:").properties(&event()).unwrap();
         assert!(written.headers().as_ref().unwrap().contains_key("cloudEvents:subject"));
         assert_eq!(written.message_id().as_ref().unwrap().as_str(), "e1");
         assert_eq!(written.kind().as_ref().unwrap().as_str(), "orders.created");
@@ -245,7 +286,7 @@ mod tests {
         let properties = BasicProperties::default().with_message_id("m1".into());
         let message = read(&mut Reader::default(), &"t".into(), &properties, b"{}".to_vec());
         assert_eq!(message.headers.get_str("message-id"), Some("m1"));
-        let written = super::properties(&message, "ce_").unwrap();
+        let written = Writer::new("ce_").properties(&message).unwrap();
         assert_eq!(written.message_id().as_ref().unwrap().as_str(), "m1");
         assert!(written.headers().is_none());
     }
@@ -269,6 +310,6 @@ mod tests {
     #[test]
     fn names_that_do_not_fit_are_named() {
         let message = Message::new("t", "x").with_header(&"n".repeat(256), "1");
-        assert!(properties(&message, "ce_").unwrap_err().contains("nnn"));
+        assert!(Writer::new("ce_").properties(&message).unwrap_err().contains("nnn"));
     }
 }

@@ -8,8 +8,6 @@ mod attributes;
 mod reader;
 mod remembered;
 
-use std::io::Write as _;
-
 use bytes::Bytes;
 
 pub use self::reader::Reader;
@@ -34,12 +32,10 @@ pub fn write_binary(message: &Message, mut header: impl FnMut(&str, &[u8])) {
         header("ce_source", envelope.source.as_bytes());
         header("ce_type", envelope.name.as_bytes());
         if let Some(time) = envelope.time {
-            let mut buffer = [0; 40];
-            let mut rest = &mut buffer[..];
-            // RFC 3339 in microseconds takes 27 to 30 bytes.
-            let left = if write!(rest, "{time}").is_ok() { rest.len() } else { buffer.len() };
-            let length = buffer.len() - left;
-            header("ce_time", &buffer[..length]);
+            match time.encode() {
+                Some(text) => header("ce_time", text.as_bytes()),
+                None => header("ce_time", time.to_string().as_bytes()),
+            }
         }
         let mut prefixed = String::new();
         for (name, value) in &message.attributes {

@@ -2,11 +2,12 @@
 
 use crate::{
     delivery::Position,
-    envelope::{EventId, Timestamp},
+    envelope::EventId,
     error::{Error, ErrorKind},
     headers::Headers,
     message::Message,
     name::Name,
+    timestamp::Timestamp,
 };
 
 const TOPIC: &str = "dead-letter-topic";

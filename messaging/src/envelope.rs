@@ -1,10 +1,10 @@
-//! [`Envelope`]: the CloudEvents attributes that identify an event, and the types of their values.
+//! [`Envelope`]: the CloudEvents attributes that identify an event.
 
-use std::{fmt, str::Utf8Error, time::Duration};
+use std::{fmt, str::Utf8Error};
 
 use uuid::Uuid;
 
-use crate::name::Name;
+use crate::{name::Name, timestamp::Timestamp};
 
 /// An event's id: unique together with its source (CloudEvents 1.0, "id").
 ///
@@ -76,83 +76,6 @@ impl fmt::Debug for EventId {
     }
 }
 
-/// A point in time, in whole microseconds since the Unix epoch; prints as RFC 3339 in UTC.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Timestamp(i64);
-
-impl Timestamp {
-    /// The system clock's time.
-    #[must_use]
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub fn now() -> Self {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        Self(time.tv_sec * 1_000_000 + i64::from(time.tv_nsec as i32) / 1_000)
-    }
-
-    /// The system clock's time.
-    #[must_use]
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub fn now() -> Self {
-        use std::time::{SystemTime, UNIX_EPOCH};
-        let micros = |since: Duration| since.as_secs() as i64 * 1_000_000 + i64::from(since.subsec_micros());
-        match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => Self(micros(since)),
-            Err(before) => Self(-micros(before.duration())),
-        }
-    }
-
-    /// From microseconds since the Unix epoch.
-    #[must_use]
-    pub const fn from_unix_micros(micros: i64) -> Self {
-        Self(micros)
-    }
-
-    /// Microseconds since the Unix epoch.
-    #[must_use]
-    pub const fn unix_micros(self) -> i64 {
-        self.0
-    }
-
-    pub(crate) fn unix_millis(self) -> u64 {
-        u64::try_from(self.0 / 1000).unwrap_or(0)
-    }
-
-    /// How long ago this was at `now`; zero if it lies ahead.
-    #[must_use]
-    pub fn age(self, now: Self) -> Duration {
-        Duration::from_micros(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0))
-    }
-
-    /// The [`age`](Self::age) in seconds.
-    #[inline]
-    pub(crate) fn age_seconds(self, now: Self) -> f64 {
-        now.0.saturating_sub(self.0).max(0) as f64 / 1e6
-    }
-
-    /// Reads RFC 3339.
-    ///
-    /// # Errors
-    /// If the text is not RFC 3339, or lies outside years −9999 to 9999.
-    pub fn parse(text: &str) -> Result<Self, jiff::Error> {
-        text.parse::<jiff::Timestamp>().map(|time| Self(time.as_microsecond()))
-    }
-}
-
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(time) => fmt::Display::fmt(&time, f),
-            Err(_) => fmt::Display::fmt(&self.0, f),
-        }
-    }
-}
-
-impl fmt::Debug for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 /// What identifies an event: the CloudEvents 1.0 attributes that every event has, and its time.
 ///
 /// The optional attributes (`subject`, `dataschema`, extensions) are in [`Message::attributes`](crate::Message::attributes).
@@ -179,13 +102,5 @@ mod tests {
         for text in ["01890a5d-ac96-774b-bcce-b302099a8057", "01890A5D-AC96-774B-BCCE-B302099A8057", "42", ""] {
             assert_eq!(EventId::parse(text).to_string(), text);
         }
-    }
-
-    #[test]
-    fn timestamps_round_trip_as_rfc_3339() {
-        let time = Timestamp::from_unix_micros(1_700_000_000_123_456);
-        assert_eq!(time.to_string(), "2023-11-14T22:13:20.123456Z");
-        assert_eq!(Timestamp::parse("2023-11-14T23:13:20.123456+01:00").unwrap(), time);
-        assert!(Timestamp::parse("yesterday").is_err());
     }
 }

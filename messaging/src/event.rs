@@ -8,12 +8,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     codec::{self, Codecs},
     delivery::Delivery,
-    envelope::{Envelope, EventId, Timestamp},
+    envelope::{Envelope, EventId},
     error::Error,
     headers::Headers,
     key::EventKey,
     message::Message,
     name::Name,
+    timestamp::Timestamp,
 };
 
 /// Data that is published as an event: its name, topic and key. Usually derived:

@@ -43,6 +43,7 @@ mod sink;
 mod subscription;
 pub mod telemetry;
 mod time;
+mod timestamp;
 mod trace;
 
 pub use address::{Address, Options};
@@ -56,7 +57,7 @@ pub use dead_letter::{
     DeadLetter, DeadLetterId, OPERATORS, Shape, dead_letter_topic, mark_replay, replay_topic, replayed_letter,
 };
 pub use delivery::{Delivery, Fence, Position};
-pub use envelope::{Envelope, EventId, Timestamp};
+pub use envelope::{Envelope, EventId};
 pub use error::{BoxError, Error, ErrorKind, FailureKind, HandlerError};
 pub use event::{Event, EventData};
 pub use executor::{Health, Running};
@@ -78,6 +79,7 @@ pub use settler::{Settler, Unsettled};
 pub use sink::{EventSink, HasMessaging};
 pub use subscription::{Start, Subscription};
 pub use time::{BootClock, Clock, Tick, TokioClock};
+pub use timestamp::Timestamp;
 pub use trace::{TRACEPARENT, TRACESTATE, TraceContext, TracePropagator};
 
 #[cfg(feature = "macros")]

@@ -12,9 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use futures::FutureExt as _;
 use lapin::{BasicProperties, Channel, Confirmation, options::BasicPublishOptions, types::ShortString};
+use messaging::Message;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{driver::Open, outstanding::Place};
@@ -77,13 +77,13 @@ impl Confirms {
         place: Place,
         open: &Arc<Open>,
         (exchange, key): (ShortString, ShortString),
-        payload: Bytes,
+        message: Arc<Message>,
         properties: BasicProperties,
     ) -> lapin::Result<()> {
         let open = open.clone();
         let publishing = async move {
             let options = BasicPublishOptions { mandatory: true, immediate: false };
-            open.channel.basic_publish(exchange, key, options, &payload, properties).await?.await
+            open.channel.basic_publish(exchange, key, options, &message.payload, properties).await?.await
         };
         let mut publishing = match self.spare.pop() {
             Some(mut spare) => {
@@ -108,25 +108,50 @@ impl Confirms {
     pub(super) async fn ready(&mut self) {
         poll_fn(|cx| {
             ready!(self.pace.poll(cx));
-            self.take_first(cx);
+            self.take_first(1, cx);
             if self.answers.is_empty() { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
     }
 
+    /// Reads the next answer, to be given on [later](Self::answers). Answers whether it was there.
+    pub(super) fn read_one(&mut self) -> bool {
+        self.take_first(1, &mut Context::from_waker(Waker::noop())) > 0
+    }
+
+    /// How many answers were read and not given on.
+    pub(super) fn read_ahead(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// Whether one of them is no plain confirm.
+    pub(super) fn has_failure(&self) -> bool {
+        !self.answers.others.is_empty()
+    }
+
     /// The answers that are there; among them every return that belongs to one of them.
     ///
     /// A return comes with some confirm, not always its own: the client gives the first return to the first message of a
-    /// confirm that it happens to complete. So nobody is told anything while a confirm is half read. The client reads a
-    /// confirm under the lock that this question takes as well.
+    /// confirm that it happens to complete. So nobody is told anything while a confirm is half read.
     pub(super) fn answers(&mut self, channel: &Channel, out: &mut Answers) {
-        let _ = channel.wait_for_confirms().now_or_never();
-        self.take_first(&mut Context::from_waker(Waker::noop()));
+        let cx = &mut Context::from_waker(Waker::noop());
+        self.read_to_the_end(|| end_of_confirm(channel), |confirms| confirms.take_first(usize::MAX, cx));
         self.moved = Some(Instant::now());
         std::mem::swap(&mut self.answers, out);
         self.pace.note(out.len());
         if self.waiting.len() >= DEEP {
             self.pace.pause();
+        }
+    }
+
+    /// Reads all that a confirm has brought of which anything was read: until nothing comes between the end of a confirm
+    /// and the next look.
+    fn read_to_the_end(&mut self, end_of_confirm: impl Fn(), mut take: impl FnMut(&mut Self) -> usize) {
+        loop {
+            end_of_confirm();
+            if take(self) == 0 {
+                return;
+            }
         }
     }
 
@@ -136,19 +161,18 @@ impl Confirms {
         self.moved.filter(|_| !self.waiting.is_empty()).map(|moved| moved + overdue)
     }
 
-    /// Looks at everybody, if the first has not been answered for too long. Answers whether there is an answer to be read.
-    pub(super) fn look_around(&mut self, channel: &Channel) -> bool {
-        if !self.look(Instant::now()) {
+    /// Looks at everybody, if the first has not been answered for too long, or at once. Answers whether there is an answer
+    /// to be read.
+    pub(super) fn look_around(&mut self, channel: &Channel, at_once: bool) -> bool {
+        if !self.look(Instant::now(), at_once) {
             return false;
         }
-        // Once more when every confirm is read to its end.
-        let _ = channel.wait_for_confirms().now_or_never();
-        self.take_any();
+        self.read_to_the_end(|| end_of_confirm(channel), Self::take_any);
         true
     }
 
-    fn look(&mut self, now: Instant) -> bool {
-        if self.due().is_none_or(|due| due > now) {
+    fn look(&mut self, now: Instant, at_once: bool) -> bool {
+        if self.due().is_none_or(|due| due > now && !at_once) {
             return false;
         }
         self.moved = Some(now);
@@ -157,22 +181,28 @@ impl Confirms {
         !self.answers.is_empty()
     }
 
-    fn take_first(&mut self, cx: &mut Context<'_>) {
-        while let Some((place, state)) = self.waiting.front_mut() {
+    fn take_first(&mut self, most: usize, cx: &mut Context<'_>) -> usize {
+        let mut taken = 0;
+        while taken < most
+            && let Some((place, state)) = self.waiting.front_mut()
+        {
             let place = *place;
             match state.poll(cx) {
-                Poll::Pending => return,
+                Poll::Pending => break,
                 Poll::Ready(answer) => self.answers.add(place, answer),
             }
+            taken += 1;
             if let Some((_, State::Waiting(publishing))) = self.waiting.pop_front()
                 && self.spare.len() < SPARE
             {
                 self.spare.push(publishing);
             }
         }
+        taken
     }
 
-    fn take_any(&mut self) {
+    fn take_any(&mut self) -> usize {
+        let before = self.answers.len();
         let cx = &mut Context::from_waker(Waker::noop());
         for (place, state) in &mut self.waiting {
             if let Poll::Ready(answer) = state.poll(cx) {
@@ -180,7 +210,14 @@ impl Confirms {
                 self.answers.add(*place, answer);
             }
         }
+        self.answers.len() - before
     }
+}
+
+/// Waits until the client has read a confirm to its end, if it is reading one: it does so under the lock that this question
+/// takes as well.
+fn end_of_confirm(channel: &Channel) {
+    let _ = channel.wait_for_confirms().now_or_never();
 }
 
 impl Answers {
@@ -217,6 +254,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use futures::channel::oneshot;
 
     use super::*;
@@ -247,15 +286,31 @@ mod tests {
         for index in [0, 1, 3] {
             answer(index);
         }
-        confirms.take_first(cx);
+        confirms.take_first(9, cx);
         assert_eq!(taken(&mut confirms), [0, 1]);
         confirms.take_any();
         assert_eq!(taken(&mut confirms), [3]);
         answer(2);
         answer(4);
-        confirms.take_first(cx);
+        confirms.take_first(9, cx);
         assert_eq!(taken(&mut confirms), [2, 4], "what was read before is not read again");
         assert_eq!((confirms.len(), confirms.spare.len()), (0, 4), "four of five had a future to be kept");
+    }
+
+    #[test]
+    fn a_confirm_that_comes_meanwhile_is_read_to_its_end() {
+        let (mut confirms, mut senders) = given(4);
+        senders[3] = None;
+        let senders = RefCell::new(senders.into_iter().flatten());
+        // The client completes one more message each time, as it would of one confirm for all of them.
+        let end_of_confirm = || {
+            if let Some(sender) = senders.borrow_mut().next() {
+                sender.send(Confirmation::Ack(None)).unwrap();
+            }
+        };
+        let cx = &mut Context::from_waker(Waker::noop());
+        confirms.read_to_the_end(end_of_confirm, |confirms| confirms.take_first(9, cx));
+        assert_eq!(taken(&mut confirms), [0, 1, 2]);
     }
 
     #[test]
@@ -266,13 +321,16 @@ mod tests {
         for doubled in [0, 1, 2, 3, 4, 4] {
             let due = now + OVERDUE * 2u32.pow(doubled);
             assert_eq!(confirms.due(), Some(due));
-            assert!(!confirms.look(due - Duration::from_nanos(1)) && !confirms.look(due));
+            assert!(!confirms.look(due - Duration::from_nanos(1), false) && !confirms.look(due, false));
             now = due;
         }
         senders[1].take().unwrap().send(Confirmation::Ack(None)).unwrap();
         now = confirms.due().unwrap();
-        assert!(confirms.look(now));
+        assert!(confirms.look(now, false));
         assert_eq!((taken(&mut confirms), confirms.due()), (vec![1], Some(now + OVERDUE)));
+        senders[2].take().unwrap().send(Confirmation::Ack(None)).unwrap();
+        assert!(!confirms.look(now, false) && confirms.look(now, true), "what is given up now is looked at before");
+        assert_eq!(taken(&mut confirms), [2]);
     }
 
     #[tokio::test]

@@ -1,13 +1,13 @@
 //! [`Driver`]: the task behind a publisher.
 
 use std::{
-    collections::HashMap,
     pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, stream::BoxStream};
+use hashbrown::HashMap;
 use lapin::{Channel, Confirmation, Event, options::ConfirmSelectOptions};
 use messaging::{Batch, Error, ErrorKind, Name, Outcome};
 
@@ -21,11 +21,13 @@ use crate::{
     error::{unavailable, while_doing},
     link::{Link, Links},
     topology::Topology,
-    wire,
+    wire::{self, Writer},
 };
 
 /// What a frame of properties needs beside them.
 const FRAME_ROOM: usize = 1_024;
+/// So many answers are read at most before they are given on.
+const READ_AHEAD: usize = 1_024;
 /// How long to wait before a lost connection is tried again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -37,6 +39,7 @@ pub(super) struct Driver {
     deadline: Duration,
     outstanding: Outstanding,
     topics: HashMap<Name, Topic>,
+    writer: Writer,
     confirms: Confirms,
     /// An emptied buffer.
     answers: Answers,
@@ -66,12 +69,14 @@ impl Open {
 
 impl Driver {
     pub(super) async fn new(links: Arc<Links>, desk: Arc<Desk>, deadline: Duration, link: Link) -> Result<Self, Error> {
+        let writer = Writer::new(&links.config.attribute_prefix);
         let mut driver = Self {
             links,
             desk,
             deadline,
             outstanding: Outstanding::default(),
             topics: HashMap::new(),
+            writer,
             confirms: Confirms::default(),
             answers: Answers::default(),
             open: None,
@@ -150,7 +155,9 @@ impl Driver {
         };
         let largest = open.link.connection.configuration().frame_max() as usize - FRAME_ROOM;
         let mut done = Vec::new();
-        while self.outstanding.unconfirmed() < self.links.config.confirm_window {
+        // Answers make room once they are read.
+        let window = self.links.config.confirm_window + self.confirms.read_ahead();
+        while self.outstanding.unconfirmed() < window {
             let Some(place) = self.outstanding.next() else { break };
             let Some(message) = self.outstanding.message(place) else { break };
             let refusal = if self.outstanding.follows_failed(place) {
@@ -172,7 +179,7 @@ impl Driver {
                 break;
             };
             let partition = topic.partition(message);
-            let properties = match wire::properties(message, &self.links.config.attribute_prefix) {
+            let properties = match self.writer.properties(message) {
                 Ok(properties) => properties,
                 Err(reason) => {
                     done.extend(self.outstanding.answer(place, Outcome::rejected(reason)));
@@ -180,9 +187,9 @@ impl Driver {
                 }
             };
             let route = (topic.exchange.clone(), topic.keys[partition as usize].clone());
-            let payload = message.payload.clone();
+            let message = message.clone();
             self.outstanding.sent(place, partition);
-            if let Err(error) = self.confirms.publish(place, &open, route, payload, properties) {
+            if let Err(error) = self.confirms.publish(place, &open, route, message, properties) {
                 drop(done);
                 self.lost(while_doing("publishing", error));
                 return;
@@ -194,6 +201,10 @@ impl Driver {
 
     /// Takes every answer that is there before giving any on: a return comes with some confirm, not always its own.
     fn answered(&mut self) {
+        // What reading frees, sending uses again while it is in the cache. A failure may hold back what is sent next.
+        while self.confirms.read_ahead() < READ_AHEAD && self.confirms.read_one() && !self.confirms.has_failure() {
+            self.send();
+        }
         let Some(open) = &self.open else { return };
         let mut answers = std::mem::take(&mut self.answers);
         self.confirms.answers(&open.channel, &mut answers);
@@ -217,7 +228,7 @@ impl Driver {
                 }
             };
             if let Some(back) = back
-                && !self.outstanding.returned(place, &back, &self.links.config.attribute_prefix)
+                && !self.outstanding.returned(place, &back, &mut self.writer)
             {
                 tracing::warn!(exchange = %back.exchange, "the broker returned a message that is not outstanding");
             }
@@ -332,8 +343,10 @@ impl Driver {
     }
 
     fn expire(&mut self) {
+        // The answer of what is about to be given up may lie behind a missing one.
+        let late = self.outstanding.oldest().is_some_and(|oldest| oldest.elapsed() >= self.patience());
         if let Some(open) = &self.open
-            && self.confirms.look_around(&open.channel)
+            && self.confirms.look_around(&open.channel, late)
         {
             self.answered();
         }

@@ -9,7 +9,7 @@ use std::{
 use lapin::message::BasicReturnMessage;
 use messaging::{Batch, Error, ErrorKind, Message, Outcome, Receipt};
 
-use crate::wire;
+use crate::wire::Writer;
 
 /// Names one message of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(crate) struct Outstanding {
     sending: u64,
     /// Messages that were sent and have no answer.
     unconfirmed: usize,
+    /// Emptied buffers of batches that have ended, to be filled next.
+    spare: Vec<Vec<State>>,
 }
 
 /// One batch, from its hand-over to its last answer.
@@ -57,7 +59,8 @@ enum State {
 
 impl Outstanding {
     pub(crate) fn add(&mut self, batch: Batch) {
-        let messages = vec![State::Waiting; batch.len()];
+        let mut messages = self.spare.pop().unwrap_or_default();
+        messages.resize(batch.len(), State::Waiting);
         let unanswered = batch.len();
         let sent = Sent { batch, messages, unanswered, next: 0, handed_over: Instant::now(), failed: Vec::new() };
         self.batches.push_back(Some(sent));
@@ -129,7 +132,10 @@ impl Outstanding {
         if sent.unanswered > 0 {
             return None;
         }
-        self.remove(place.batch).map(|sent| sent.batch)
+        let Sent { batch, mut messages, .. } = self.remove(place.batch)?;
+        messages.clear();
+        self.spare.push(messages);
+        Some(batch)
     }
 
     /// The broker has confirmed a message; it may have returned it before.
@@ -150,15 +156,15 @@ impl Outstanding {
     /// The client hands a return over with the next confirm that comes, which may be another message's. Which one it
     /// is shows in what it is; of messages that are the same in everything it does not matter. Answers whether it was
     /// found.
-    pub(crate) fn returned(&mut self, brought_by: Place, back: &BasicReturnMessage, prefix: &str) -> bool {
-        let is_it = |sent: &Sent, index: usize| matches!(sent.messages[index], State::Sent { partition } if same(sent.batch.message(index), partition, back, prefix));
+    pub(crate) fn returned(&mut self, brought_by: Place, back: &BasicReturnMessage, writer: &mut Writer) -> bool {
+        let mut is_it = |sent: &Sent, index: usize| matches!(sent.messages[index], State::Sent { partition } if same(sent.batch.message(index), partition, back, writer));
         let near = self.get(brought_by.batch).filter(|sent| is_it(sent, brought_by.index)).map(|_| brought_by);
-        let all = || {
+        let mut all = || {
             self.all().find_map(|(batch, sent)| {
                 (0..sent.next).find(|index| is_it(sent, *index)).map(|index| Place { batch, index })
             })
         };
-        let Some(place) = near.or_else(all) else { return false };
+        let Some(place) = near.or_else(&mut all) else { return false };
         if let Some(sent) = self.get_mut(place.batch)
             && let State::Sent { partition } = sent.messages[place.index]
         {
@@ -250,11 +256,11 @@ impl Sent {
 }
 
 /// Whether what came back is this message.
-fn same(message: &Message, partition: u32, back: &BasicReturnMessage, prefix: &str) -> bool {
+fn same(message: &Message, partition: u32, back: &BasicReturnMessage, writer: &mut Writer) -> bool {
     back.exchange.as_str() == message.topic.as_str()
         && back.routing_key.as_str().parse() == Ok(partition)
         && back.data == message.payload
-        && wire::properties(message, prefix).is_ok_and(|properties| properties == back.properties)
+        && writer.properties(message).is_ok_and(|properties| properties == back.properties)
 }
 
 /// Nobody has subscribed, so that nobody has the message. That may change, hence the kind of the error.

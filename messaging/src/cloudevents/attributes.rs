@@ -4,8 +4,9 @@ use smallvec::SmallVec;
 
 use super::remembered::Remembered;
 use crate::{
-    envelope::{Envelope, EventId, Timestamp},
+    envelope::{Envelope, EventId},
     headers::Headers,
+    timestamp::Timestamp,
 };
 
 /// The attribute that a header holds: by the prefix of Kafka and ours, of HTTP, or of AMQP.

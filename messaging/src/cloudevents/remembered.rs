@@ -2,7 +2,7 @@
 
 use std::str::Utf8Error;
 
-use crate::{envelope::Timestamp, name::Name};
+use crate::{name::Name, timestamp::Timestamp};
 
 /// How many names are remembered.
 const NAMES: usize = 16;

@@ -9,10 +9,10 @@ use std::{
 };
 
 use crate::{
-    envelope::Timestamp,
     error::{FailureKind, HandlerError},
     policy::Failure,
     time::Tick,
+    timestamp::Timestamp,
 };
 
 /// The failures of one delivery so far.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{RouteInfo, Slots};
 use crate::{
-    envelope::Timestamp,
     telemetry::RouteMeter,
     time::{Tick, TickSpan},
+    timestamp::Timestamp,
 };
 
 pub(super) struct OwnRoute {

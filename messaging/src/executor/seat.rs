@@ -3,7 +3,7 @@
 use std::task::Waker;
 
 use super::{Trouble, burying::Burying};
-use crate::{delivery::Position, engine::EntryId, envelope::Timestamp, time::Tick};
+use crate::{delivery::Position, engine::EntryId, time::Tick, timestamp::Timestamp};
 
 /// One slot of a worker.
 ///

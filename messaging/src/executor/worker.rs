@@ -22,10 +22,10 @@ use super::{
 };
 use crate::{
     engine::{EntryId, Start, Verdict},
-    envelope::Timestamp,
     error::HandlerError,
     message::Message,
     time::{Clock, Tick},
+    timestamp::Timestamp,
 };
 
 /// Rounds before the worker lets other tasks of its thread run.

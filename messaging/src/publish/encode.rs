@@ -9,12 +9,13 @@ use serde::Serialize;
 
 use crate::{
     codec::{self, Codecs},
-    envelope::{Envelope, EventId, Timestamp},
+    envelope::{Envelope, EventId},
     error::Error,
     event::{Event, EventData},
     headers::Headers,
     message::Message,
     name::Name,
+    timestamp::Timestamp,
     trace::TracePropagator,
 };
 
