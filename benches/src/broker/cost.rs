@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    ops::Add,
     path::Path,
     time::{Duration, Instant},
 };
@@ -65,6 +66,14 @@ fn of_thread(thread: &Path) -> Option<Duration> {
     // The first figure is the time on a processor, in nanoseconds (Linux's sched-stats).
     let stat = fs::read_to_string(thread.join("schedstat")).ok()?;
     Some(Duration::from_nanos(stat.split(' ').next()?.parse().ok()?))
+}
+
+impl Add for Cost {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { wall: self.wall + other.wall, cpu: self.cpu + other.cpu, runtime: self.runtime + other.runtime }
+    }
 }
 
 impl Cost {
