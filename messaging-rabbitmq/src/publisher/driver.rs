@@ -178,7 +178,6 @@ impl Driver {
                 self.learning = Some(learn(self.links.clone(), open, message.topic.clone()));
                 break;
             };
-            self.outstanding.touch_next(place);
             let partition = topic.partition(message);
             let properties = match self.writer.properties(message) {
                 Ok(properties) => properties,

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    hint::black_box,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -93,20 +92,6 @@ impl Outstanding {
     /// A message that has no answer.
     pub(crate) fn message(&self, place: Place) -> Option<&Arc<Message>> {
         self.get(place.batch).map(|sent| sent.batch.message(place.index))
-    }
-
-    /// Touches what is sent after this message, so that it is in the cache when its turn comes: it was made a window ago,
-    /// by another thread.
-    pub(crate) fn touch_next(&self, place: Place) {
-        let Some(sent) = self.get(place.batch) else { return };
-        let message = |ahead| (place.index + ahead < sent.batch.len()).then(|| sent.batch.message(place.index + ahead));
-        if let Some(next) = message(1) {
-            black_box(next.payload.first());
-            black_box(next.key.as_ref().and_then(|key| key.first()));
-        }
-        if let Some(next) = message(2) {
-            black_box((next.payload.len(), next.key.is_some(), next.envelope.is_some()));
-        }
     }
 
     /// Whether an earlier message of this one's key and batch ended without a confirm.
