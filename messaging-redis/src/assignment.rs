@@ -36,9 +36,19 @@ pub(crate) struct Assignment {
     /// The run of the server that is known to remember what was settled.
     trusted_run: Mutex<Arc<str>>,
     handle: AtomicU32,
-    /// Settled positions that the server has not been told.
-    settled: Mutex<Vec<Position>>,
+    settled: Mutex<Settled>,
+    /// What the last entries lay in, for the next.
+    spare: Mutex<Vec<(Position, Arc<Message>)>>,
     pub(crate) cursor: Mutex<Cursor>,
+}
+
+/// Settled positions that the server has not been told. Large buffers are used again: a large allocation has the
+/// allocator tidy up all that the small ones have left, which costs more than everything else about settling.
+#[derive(Debug, Default)]
+struct Settled {
+    positions: Vec<Position>,
+    /// What those lay in that the server was told last.
+    spare: Vec<Position>,
 }
 
 /// How far a partition was read.
@@ -86,6 +96,7 @@ impl Assignment {
             trusted_run: Mutex::new(run),
             handle: AtomicU32::new(NO_HANDLE),
             settled: Mutex::default(),
+            spare: Mutex::default(),
             cursor: Mutex::new(Cursor { stage: Stage::from_the_start(), last: Position::default(), ledger }),
         }
     }
@@ -114,24 +125,38 @@ impl Assignment {
         count > 0 && self.waiting.fetch_sub(count, Ordering::AcqRel) == count
     }
 
+    /// An empty buffer for entries.
+    pub(crate) fn buffer(&self) -> Vec<(Position, Arc<Message>)> {
+        std::mem::take(&mut self.spare.lock())
+    }
+
+    /// Takes back a buffer that was emptied.
+    pub(crate) fn give_back(&self, buffer: Vec<(Position, Arc<Message>)>) {
+        *self.spare.lock() = buffer;
+    }
+
     pub(crate) fn settle(&self, positions: &[Position]) {
-        self.settled.lock().extend_from_slice(positions);
+        self.settled.lock().positions.extend_from_slice(positions);
     }
 
     pub(crate) fn take_settled(&self) -> Vec<Position> {
-        std::mem::take(&mut self.settled.lock())
+        let mut settled = self.settled.lock();
+        let spare = std::mem::take(&mut settled.spare);
+        std::mem::replace(&mut settled.positions, spare)
     }
 
     /// Puts back what the server could not be told.
     pub(crate) fn settle_again(&self, mut positions: Vec<Position>) {
         let mut settled = self.settled.lock();
-        positions.append(&mut settled);
-        *settled = positions;
+        positions.append(&mut settled.positions);
+        settled.positions = positions;
     }
 
-    /// The server was told that so many are settled.
-    pub(crate) fn acknowledged(&self, count: usize) {
-        self.outstanding.fetch_sub(count, Ordering::AcqRel);
+    /// The server was told that these are settled.
+    pub(crate) fn acknowledged(&self, mut positions: Vec<Position>) {
+        self.outstanding.fetch_sub(positions.len(), Ordering::AcqRel);
+        positions.clear();
+        self.settled.lock().spare = positions;
     }
 
     pub(crate) fn outstanding(&self) -> usize {
@@ -148,7 +173,7 @@ impl Assignment {
     }
 
     pub(crate) fn is_settled_up(&self) -> bool {
-        self.settled.lock().is_empty()
+        self.settled.lock().positions.is_empty()
     }
 
     pub(crate) fn stop(&self) {

@@ -94,7 +94,11 @@ impl RedisConsumer {
             Event::Entries(assignment, entries) => {
                 let shared = self.shared.clone();
                 if let Some(held) = self.held(&assignment) {
-                    held.waiting.extend(entries);
+                    if held.waiting.is_empty() {
+                        held.waiting = entries.into();
+                    } else {
+                        held.waiting.extend(entries);
+                    }
                     push(held, intake, &shared);
                 }
             }
@@ -148,6 +152,9 @@ fn push(held: &mut Held, intake: &mut Intake<'_>, shared: &Shared) -> bool {
     let count = intake.credit(held.handle).min(held.waiting.len());
     for (position, message) in held.waiting.drain(..count) {
         intake.push(held.handle, position, message);
+    }
+    if held.waiting.is_empty() {
+        held.assignment.give_back(std::mem::take(&mut held.waiting).into());
     }
     if held.assignment.taken(count) {
         shared.drained(&held.assignment);

@@ -98,9 +98,23 @@ pub(crate) fn position(id: &Value) -> Option<Position> {
 }
 
 pub(crate) fn parse_position(id: &[u8]) -> Option<Position> {
-    let (major, minor) = std::str::from_utf8(id).ok()?.split_once('-')?;
-    Some(Position { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    let dash = id.iter().position(|byte| *byte == b'-')?;
+    Some(Position { major: number(&id[..dash])?, minor: number(&id[dash + 1..])? })
 }
+
+/// Reads a number of decimal digits. What has fewer of them than the largest needs no look at the bounds, which is a
+/// good part of what `parse` does, once for each message.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() >= MOST_DIGITS {
+        return std::str::from_utf8(digits).ok()?.parse().ok();
+    }
+    digits.iter().try_fold(0, |number, digit| {
+        Some(number * 10 + u64::from(digit.wrapping_sub(b'0'))).filter(|_| digit.is_ascii_digit())
+    })
+}
+
+/// Of `u64::MAX`.
+const MOST_DIGITS: usize = 20;
 
 /// An entry's id as Redis writes it, with both parts.
 pub(crate) fn id(position: Position) -> String {
@@ -187,5 +201,8 @@ mod tests {
         assert_eq!((after(last), before(Position::new(8))), (Position::new(8), last));
         assert_eq!(before(Position::default()), Position::default());
         assert_eq!(parse_position(id(last).as_bytes()), Some(last));
+        for wrong in ["", "1", "-", "1-", "-1", "1-x", "1:-2", "+1-2", "1-2-3", "18446744073709551616-0"] {
+            assert_eq!(parse_position(wrong.as_bytes()), None, "{wrong:?}");
+        }
     }
 }

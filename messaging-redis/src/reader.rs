@@ -156,7 +156,8 @@ impl Reader {
             let Some(assignment) = named.find(|assignment| assignment.stream.as_bytes() == key) else {
                 return Err(misunderstood());
             };
-            let mut read = Vec::with_capacity(entries.len());
+            let mut read = assignment.buffer();
+            read.reserve(entries.len());
             let mut bytes = 0;
             for value in entries {
                 if let Some((position, message)) = entry::read_entry(&assignment.topic.name, value, &mut self.scratch) {

@@ -57,8 +57,8 @@ impl Keeper {
                     refused = Some(error.clone());
                     assignment.settle_again(positions);
                 } else {
-                    assignment.acknowledged(positions.len());
                     self.shared.settled(positions.len());
+                    assignment.acknowledged(positions);
                 }
             }
             if let Some(error) = refused {
