@@ -3,17 +3,22 @@
 //! The broker mostly answers in that order, so that only the first one is waited for: its answer wakes the publisher once
 //! for all that came with it. Where another answer comes first, as it does while one queue has no quorum, everybody is
 //! looked at [now and then](Confirms::look_around), the less often the more often that was in vain.
+//!
+//! Until the client has written a message it holds a future of one and a half kilobytes; for its confirm it needs a few
+//! dozen bytes. Thousands wait for their confirms, so the large ones are let go as soon as they are written.
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
+    future::{Future, poll_fn},
     sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
 use futures::FutureExt as _;
-use lapin::{BasicProperties, Channel, Confirmation, options::BasicPublishOptions, types::ShortString};
+use lapin::{
+    BasicProperties, Channel, Confirmation, PublisherConfirm, options::BasicPublishOptions, types::ShortString,
+};
 use messaging::Message;
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -26,11 +31,13 @@ const OVERDUE: Duration = Duration::from_millis(10);
 const DOUBLED: u32 = 4;
 /// With so many unanswered, the broker has enough to do while we do not look.
 const DEEP: usize = 512;
+/// So many of those sent last are taken to be on their way to the socket.
+const UNWRITTEN: usize = 128;
 /// Futures that are kept to be used again.
-const SPARE: usize = 1_024;
+const SPARE: usize = 2 * UNWRITTEN;
 
 type Answer = lapin::Result<Confirmation>;
-type Publishing = ReusableBoxFuture<'static, Answer>;
+type Writing<C> = ReusableBoxFuture<'static, lapin::Result<C>>;
 
 /// What the broker has answered, each part in the order of sending.
 #[derive(Default)]
@@ -42,12 +49,13 @@ pub(super) struct Answers {
 }
 
 /// The unanswered, and the answers that are to be read.
-#[derive(Default)]
-pub(super) struct Confirms {
-    waiting: VecDeque<(Place, State)>,
+pub(super) struct Confirms<C = PublisherConfirm> {
+    waiting: VecDeque<(Place, State<C>)>,
+    /// How many of them, counted from the first, are known to be written.
+    written: usize,
     answers: Answers,
-    /// The client's futures are large: each is written over one that has ended.
-    spare: Vec<Publishing>,
+    /// Each is written over one that has ended.
+    spare: Vec<Writing<C>>,
     pace: Pace,
     /// When somebody was answered last, or everybody was looked at.
     moved: Option<Instant>,
@@ -55,19 +63,30 @@ pub(super) struct Confirms {
     in_vain: u32,
 }
 
-enum State {
-    Waiting(Publishing),
-    /// Was there before the publisher looked.
-    Answered(Box<Confirmation>),
+enum State<C> {
+    /// Its frames may not be written yet.
+    Writing(Writing<C>),
+    /// Only its confirm is missing.
+    Written(C),
     /// Was read already.
     Read,
 }
 
-impl Confirms {
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+impl<C> Default for Confirms<C> {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            written: 0,
+            answers: Answers::default(),
+            spare: Vec::new(),
+            pace: Pace::default(),
+            moved: None,
+            in_vain: 0,
+        }
     }
+}
 
+impl Confirms {
     /// Gives a message to the client, which queues its frames at once: the caller's order is the order on the wire.
     ///
     /// # Errors
@@ -81,27 +100,75 @@ impl Confirms {
         properties: BasicProperties,
     ) -> lapin::Result<()> {
         let open = open.clone();
-        let publishing = async move {
+        let writing = async move {
             let options = BasicPublishOptions { mandatory: true, immediate: false };
-            open.channel.basic_publish(exchange, key, options, &message.payload, properties).await?.await
+            open.channel.basic_publish(exchange, key, options, &message.payload, properties).await
         };
-        let mut publishing = match self.spare.pop() {
+        let mut writing = match self.spare.pop() {
             Some(mut spare) => {
-                spare.set(publishing);
+                spare.set(writing);
                 spare
             }
-            None => ReusableBoxFuture::new(publishing),
+            None => ReusableBoxFuture::new(writing),
         };
-        let state = match publishing.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => State::Waiting(publishing),
-            // As any other answer, it may be a refusal or bring a return.
-            Poll::Ready(answer) => State::Answered(Box::new(answer?)),
+        let state = match writing.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => State::Writing(writing),
+            Poll::Ready(written) => State::Written(written?),
         };
+        self.add(place, state);
+        Ok(())
+    }
+
+    /// The answers that are there; among them every return that belongs to one of them.
+    ///
+    /// A return comes with some confirm, not always its own: the client gives the first return to the first message of a
+    /// confirm that it happens to complete. So nobody is told anything while a confirm is half read.
+    pub(super) fn answers(&mut self, channel: &Channel, out: &mut Answers) {
+        let cx = &mut Context::from_waker(Waker::noop());
+        self.read_to_the_end(|| end_of_confirm(channel), |confirms| confirms.take_first(usize::MAX, cx));
+        self.moved = Some(Instant::now());
+        std::mem::swap(&mut self.answers, out);
+        self.pace.note(out.len());
+        if self.waiting.len() >= DEEP {
+            self.pace.pause();
+        }
+    }
+
+    /// Looks at everybody, if the first has not been answered for too long, or at once. Answers whether there is an answer
+    /// to be read.
+    pub(super) fn look_around(&mut self, channel: &Channel, at_once: bool) -> bool {
+        if !self.look(Instant::now(), at_once) {
+            return false;
+        }
+        self.read_to_the_end(|| end_of_confirm(channel), Self::take_any);
+        true
+    }
+}
+
+impl<C: Future<Output = Answer> + Unpin> Confirms<C> {
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn add(&mut self, place: Place, state: State<C>) {
         if self.waiting.is_empty() {
             self.moved = Some(Instant::now());
         }
         self.waiting.push_back((place, state));
-        Ok(())
+        if self.waiting.len() - self.written > UNWRITTEN {
+            self.let_go_of_one();
+        }
+    }
+
+    /// Lets go of what the client needed to write the first that is not known to be written, if it is.
+    fn let_go_of_one(&mut self) {
+        let Some((place, state)) = self.waiting.get_mut(self.written) else { return };
+        match state.written(&mut Context::from_waker(Waker::noop()), &mut self.spare) {
+            Poll::Pending => return,
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => self.answers.add(*place, Some(Err(error))),
+        }
+        self.written += 1;
     }
 
     /// Waits until there is an answer.
@@ -129,21 +196,6 @@ impl Confirms {
         !self.answers.others.is_empty()
     }
 
-    /// The answers that are there; among them every return that belongs to one of them.
-    ///
-    /// A return comes with some confirm, not always its own: the client gives the first return to the first message of a
-    /// confirm that it happens to complete. So nobody is told anything while a confirm is half read.
-    pub(super) fn answers(&mut self, channel: &Channel, out: &mut Answers) {
-        let cx = &mut Context::from_waker(Waker::noop());
-        self.read_to_the_end(|| end_of_confirm(channel), |confirms| confirms.take_first(usize::MAX, cx));
-        self.moved = Some(Instant::now());
-        std::mem::swap(&mut self.answers, out);
-        self.pace.note(out.len());
-        if self.waiting.len() >= DEEP {
-            self.pace.pause();
-        }
-    }
-
     /// Reads all that a confirm has brought of which anything was read: until nothing comes between the end of a confirm
     /// and the next look.
     fn read_to_the_end(&mut self, end_of_confirm: impl Fn(), mut take: impl FnMut(&mut Self) -> usize) {
@@ -161,16 +213,6 @@ impl Confirms {
         self.moved.filter(|_| !self.waiting.is_empty()).map(|moved| moved + overdue)
     }
 
-    /// Looks at everybody, if the first has not been answered for too long, or at once. Answers whether there is an answer
-    /// to be read.
-    pub(super) fn look_around(&mut self, channel: &Channel, at_once: bool) -> bool {
-        if !self.look(Instant::now(), at_once) {
-            return false;
-        }
-        self.read_to_the_end(|| end_of_confirm(channel), Self::take_any);
-        true
-    }
-
     fn look(&mut self, now: Instant, at_once: bool) -> bool {
         if self.due().is_none_or(|due| due > now && !at_once) {
             return false;
@@ -186,17 +228,13 @@ impl Confirms {
         while taken < most
             && let Some((place, state)) = self.waiting.front_mut()
         {
-            let place = *place;
-            match state.poll(cx) {
+            match state.poll(cx, &mut self.spare) {
                 Poll::Pending => break,
-                Poll::Ready(answer) => self.answers.add(place, answer),
+                Poll::Ready(answer) => self.answers.add(*place, answer),
             }
             taken += 1;
-            if let Some((_, State::Waiting(publishing))) = self.waiting.pop_front()
-                && self.spare.len() < SPARE
-            {
-                self.spare.push(publishing);
-            }
+            self.waiting.pop_front();
+            self.written = self.written.saturating_sub(1);
         }
         taken
     }
@@ -205,7 +243,7 @@ impl Confirms {
         let before = self.answers.len();
         let cx = &mut Context::from_waker(Waker::noop());
         for (place, state) in &mut self.waiting {
-            if let Poll::Ready(answer) = state.poll(cx) {
+            if let Poll::Ready(answer) = state.poll(cx, &mut self.spare) {
                 *state = State::Read;
                 self.answers.add(*place, answer);
             }
@@ -238,16 +276,30 @@ impl Answers {
     }
 }
 
-impl State {
+impl<C: Future<Output = Answer> + Unpin> State<C> {
+    /// Whether its frames are written; if that failed, there is no more to be read.
+    fn written(&mut self, cx: &mut Context<'_>, spare: &mut Vec<Writing<C>>) -> Poll<lapin::Result<()>> {
+        let Self::Writing(writing) = self else { return Poll::Ready(Ok(())) };
+        let (next, written) = match ready!(writing.poll(cx)) {
+            Ok(confirm) => (Self::Written(confirm), Ok(())),
+            Err(error) => (Self::Read, Err(error)),
+        };
+        if let Self::Writing(ended) = std::mem::replace(self, next)
+            && spare.len() < SPARE
+        {
+            spare.push(ended);
+        }
+        Poll::Ready(written)
+    }
+
     /// The answer, if it is there; nothing if it was read before.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer>> {
+    fn poll(&mut self, cx: &mut Context<'_>, spare: &mut Vec<Writing<C>>) -> Poll<Option<Answer>> {
+        if let Err(error) = ready!(self.written(cx, spare)) {
+            return Poll::Ready(Some(Err(error)));
+        }
         match self {
-            Self::Waiting(publishing) => publishing.poll(cx).map(Some),
-            Self::Read => Poll::Ready(None),
-            Self::Answered(_) => match std::mem::replace(self, Self::Read) {
-                Self::Answered(answer) => Poll::Ready(Some(Ok(*answer))),
-                _ => Poll::Ready(None),
-            },
+            Self::Written(confirm) => confirm.poll_unpin(cx).map(Some),
+            Self::Writing(_) | Self::Read => Poll::Ready(None),
         }
     }
 }
@@ -256,25 +308,27 @@ impl State {
 mod tests {
     use std::cell::RefCell;
 
-    use futures::channel::oneshot;
+    use futures::{channel::oneshot, future::BoxFuture};
 
     use super::*;
 
-    /// Messages that the test answers.
-    fn given(count: usize) -> (Confirms, Vec<Option<oneshot::Sender<Confirmation>>>) {
+    type Confirm = BoxFuture<'static, Answer>;
+
+    /// Messages that the test answers, and all of which are written.
+    fn given(count: usize) -> (Confirms<Confirm>, Vec<Option<oneshot::Sender<Confirmation>>>) {
         let mut confirms = Confirms::default();
         let answer = |index| {
             let (sender, receiver) = oneshot::channel();
-            let publishing = async move { Ok(receiver.await.unwrap_or(Confirmation::NotRequested)) };
-            let state = State::Waiting(ReusableBoxFuture::new(publishing));
-            confirms.waiting.push_back((Place { batch: 0, index }, state));
+            let confirm = async move { Ok(receiver.await.unwrap_or(Confirmation::NotRequested)) };
+            let writing = std::future::ready(Ok(confirm.boxed()));
+            confirms.add(Place { batch: 0, index }, State::Writing(ReusableBoxFuture::new(writing)));
             Some(sender)
         };
         let senders = (0..count).map(answer).collect();
         (confirms, senders)
     }
 
-    fn taken(confirms: &mut Confirms) -> Vec<usize> {
+    fn taken(confirms: &mut Confirms<Confirm>) -> Vec<usize> {
         confirms.answers.confirmed.drain(..).map(|place| place.index).collect()
     }
 
@@ -294,7 +348,7 @@ mod tests {
         answer(4);
         confirms.take_first(9, cx);
         assert_eq!(taken(&mut confirms), [2, 4], "what was read before is not read again");
-        assert_eq!((confirms.len(), confirms.spare.len()), (0, 4), "four of five had a future to be kept");
+        assert_eq!((confirms.len(), confirms.spare.len()), (0, 5), "five had a future to be kept");
     }
 
     #[test]
@@ -344,10 +398,23 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_was_there_at_once_is_read_once() {
-        let mut state = State::Answered(Box::new(Confirmation::Nack(None)));
-        let cx = &mut Context::from_waker(Waker::noop());
-        assert_eq!(state.poll(cx), Poll::Ready(Some(Ok(Confirmation::Nack(None)))));
-        assert_eq!(state.poll(cx), Poll::Ready(None));
+    fn large_futures_are_let_go_as_soon_as_they_are_written() {
+        let (confirms, _senders) = given(3 * UNWRITTEN);
+        let of_writing = |(_, state): &&(Place, State<Confirm>)| matches!(state, State::Writing(_));
+        let writing = confirms.waiting.iter().filter(of_writing).count();
+        assert_eq!((writing, confirms.written, confirms.spare.len()), (UNWRITTEN, 2 * UNWRITTEN, SPARE));
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_once() {
+        let mut confirms = Confirms::<Confirm>::default();
+        let (failing, failed) = (lapin::ErrorKind::FutureCompleted, |answer: &Answer| answer.is_err());
+        let writing = ReusableBoxFuture::new(std::future::ready(Err(failing.into())));
+        confirms.add(Place { batch: 0, index: 0 }, State::Writing(writing));
+        confirms.let_go_of_one();
+        confirms.take_first(9, &mut Context::from_waker(Waker::noop()));
+        let told: Vec<_> =
+            confirms.answers.others.iter().map(|(place, answer)| (place.index, failed(answer))).collect();
+        assert_eq!((told, confirms.len(), confirms.written), (vec![(0, true)], 0, 0));
     }
 }
