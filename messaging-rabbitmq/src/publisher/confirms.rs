@@ -34,7 +34,7 @@ const DEEP: usize = 512;
 /// So many of those sent last are taken to be on their way to the socket.
 const UNWRITTEN: usize = 128;
 /// Futures that are kept to be used again.
-const SPARE: usize = 2 * UNWRITTEN;
+const SPARE: usize = 1_024;
 
 type Answer = lapin::Result<Confirmation>;
 type Writing<C> = ReusableBoxFuture<'static, lapin::Result<C>>;
@@ -402,7 +402,7 @@ mod tests {
         let (confirms, _senders) = given(3 * UNWRITTEN);
         let of_writing = |(_, state): &&(Place, State<Confirm>)| matches!(state, State::Writing(_));
         let writing = confirms.waiting.iter().filter(of_writing).count();
-        assert_eq!((writing, confirms.written, confirms.spare.len()), (UNWRITTEN, 2 * UNWRITTEN, SPARE));
+        assert_eq!((writing, confirms.written, confirms.spare.len()), (UNWRITTEN, 2 * UNWRITTEN, 2 * UNWRITTEN));
     }
 
     #[test]
