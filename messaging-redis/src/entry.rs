@@ -98,19 +98,25 @@ pub(crate) fn position(id: &Value) -> Option<Position> {
 }
 
 pub(crate) fn parse_position(id: &[u8]) -> Option<Position> {
-    let dash = id.iter().position(|byte| *byte == b'-')?;
-    Some(Position { major: number(&id[..dash])?, minor: number(&id[dash + 1..])? })
+    let (major, rest) = number(id)?;
+    let (minor, rest) = number(rest.strip_prefix(b"-")?)?;
+    rest.is_empty().then_some(Position { major, minor })
 }
 
-/// Reads a number of decimal digits. What has fewer of them than the largest needs no look at the bounds, which is a
-/// good part of what `parse` does, once for each message.
-fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || digits.len() >= MOST_DIGITS {
-        return std::str::from_utf8(digits).ok()?.parse().ok();
+/// Reads the decimal digits that come first, and answers what follows. What has fewer of them than the largest number
+/// needs no look at the bounds, which is a good part of what `parse` does, once for each message.
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let (mut value, mut count) = (0_u64, 0);
+    while let Some(digit) = text.get(count).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
+        value = value.wrapping_mul(10).wrapping_add(digit.into());
+        count += 1;
     }
-    digits.iter().try_fold(0, |number, digit| {
-        Some(number * 10 + u64::from(digit.wrapping_sub(b'0'))).filter(|_| digit.is_ascii_digit())
-    })
+    let (digits, rest) = text.split_at(count);
+    match count {
+        0 => None,
+        1..MOST_DIGITS => Some((value, rest)),
+        _ => Some((std::str::from_utf8(digits).ok()?.parse().ok()?, rest)),
+    }
 }
 
 /// Of `u64::MAX`.
