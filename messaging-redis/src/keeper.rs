@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long settled positions wait for company.
-const SETTLE_WITHIN: Duration = Duration::from_millis(5);
+const SETTLE_WITHIN: Duration = Duration::from_millis(10);
 /// When something could not be done because of another task, and nobody will say when it can.
 const SOON: Duration = Duration::from_millis(10);
 /// How often it is checked that topics are what they were.

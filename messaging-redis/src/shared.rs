@@ -19,7 +19,7 @@ pub(crate) const CONSUMER: &str = "owner";
 /// were looked at.
 const FIRST_COUNT: usize = 128;
 /// So many settled positions are sent without waiting for more.
-const MANY_SETTLED: usize = 512;
+const MANY_SETTLED: usize = 2_048;
 
 /// What the tasks tell the consumer, in this order.
 pub(crate) enum Event {
