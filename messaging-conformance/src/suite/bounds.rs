@@ -121,7 +121,10 @@ async fn a_parked_head_that_fills_half_the_span_is_dead_lettered(world: &World) 
     // Nobody waits ten minutes for it.
     world.handled(&group, 400).await?;
     world.drained(&group, &[&topic]).await?;
-    world.dead_letters(&group, &topic, 1).await?;
+    let dead = world.dead_letters(&group, &topic, 1).await?;
+    let error = &dead[0].letter.error;
+    // Why it had one attempt and not five, and what went wrong with it.
+    require!(error.contains("ended early") && error.contains("as the script says"), "its error is {error:?}");
     member.stop(world.pace.patience).await?;
     sender.close().await?;
     world.judge(world.owed(&group, &[&topic]).poison([(head.id, Some(1))]).drained()).map(drop)

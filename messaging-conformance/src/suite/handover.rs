@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Promise, World, harm::publishing_goes_on, load::Load, promise};
 use crate::{
     checker::{GroupExpectation, Repeats, Report},
-    failure::{Checked, require},
+    failure::{Checked, Failure, require},
     history::What,
     member::{Member, MemberPlan},
 };
@@ -30,13 +30,17 @@ pub(super) async fn all_handled(world: &World, group: &str) -> Checked {
     let left = world.log.look(|tally| tally.unhandled(group));
     let (count, left) = (left.len(), parking_lot::Mutex::new(left));
     let what = format!("the {count} confirmed messages that were left are handled");
-    world
-        .until(&what, group, |seen| {
-            let mut left = left.lock();
-            while left.pop_if(|id| seen.has_handled(*id)).is_some() {}
-            left.is_empty()
-        })
-        .await
+    let handled = world.until(&what, group, |seen| {
+        let mut left = left.lock();
+        while left.pop_if(|id| seen.has_handled(*id)).is_some() {}
+        left.is_empty()
+    });
+    handled.await.map_err(|failure| {
+        // One of them was lost or dead-lettered if the others go on.
+        let missing = world.log.look(|tally| tally.unhandled(group));
+        let first = &missing[..missing.len().min(8)];
+        Failure::new(format!("{failure}; {} are unhandled now, such as {first:?}", missing.len()))
+    })
 }
 
 /// Waits until a member has handled so many more.
@@ -209,7 +213,9 @@ async fn members_of_unequal_size_come_and_go(world: &World) -> Checked {
     let group = world.name("readers");
     let plan = |handlers| {
         let mut plan = MemberPlan::new(&group, &[&topic]).concurrency(handlers);
-        plan.max_in_flight = handlers * 5;
+        // What a dead member leaves is mostly of the lanes that were parked then: in a window of a few, half of it may
+        // be of one lane, whose head would be dead-lettered without its second attempt.
+        plan.max_in_flight = 200 + 5 * handlers;
         plan
     };
     world.subscribe(&plan(1)).await?;

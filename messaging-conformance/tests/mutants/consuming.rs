@@ -7,15 +7,14 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
 };
 
 use messaging::{Consumer, DeadLetterSink, Error, Intake, PartitionHandle, Position, Settlement};
 
 use crate::mutant::Mutation;
 
-/// How long a message is waited for before it is settled unfinished.
-const LONG: Duration = Duration::from_millis(30);
+/// How many must have overtaken a message for it to be settled unfinished.
+const MANY: usize = 8;
 
 pub(crate) struct MutantConsumer {
     inner: Box<dyn Consumer>,
@@ -29,8 +28,8 @@ pub(crate) struct MutantConsumer {
 /// What it knows of one assignment.
 struct Held {
     epoch: u64,
-    /// Positions that were passed by one that was finished, and since when.
-    gaps: BTreeMap<u64, Instant>,
+    /// Positions that were overtaken, and by how many that were finished.
+    gaps: BTreeMap<u64, usize>,
     /// One more than the highest position that was finished.
     next: Option<u64>,
     /// The bus has it back, and the executor does not know.
@@ -42,19 +41,16 @@ impl Held {
         Self { epoch, gaps: BTreeMap::new(), next: None, let_go: false }
     }
 
-    /// Notes what was finished, and answers what has been passed for so long that it is settled with it.
+    /// Notes what was finished, and answers what has been overtaken so often that it is settled with it.
     fn finish(&mut self, finished: &[Position]) -> Vec<Position> {
-        let now = Instant::now();
         for position in finished.iter().map(|position| position.major) {
             self.gaps.remove(&position);
             let next = self.next.get_or_insert(position);
-            self.gaps.extend((*next..position).map(|passed| (passed, now)));
+            self.gaps.extend((*next..position).map(|passed| (passed, 0)));
             *next = (*next).max(position + 1);
+            self.gaps.range_mut(..position).for_each(|(_, overtaken)| *overtaken += 1);
         }
-        let old = self.gaps.iter().filter(|(_, since)| since.elapsed() >= LONG).map(|(position, _)| *position);
-        let old: Vec<u64> = old.collect();
-        self.gaps.retain(|position, _| !old.contains(position));
-        old.into_iter().map(Position::new).collect()
+        self.gaps.extract_if(.., |_, overtaken| *overtaken >= MANY).map(|(position, _)| Position::new(position)).collect()
     }
 }
 

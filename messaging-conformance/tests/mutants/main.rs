@@ -103,9 +103,20 @@ fn a_bus_that_swaps_two_of_a_key_is_found_out() {
 fn a_bus_that_settles_early_is_found_out() {
     found_out_by_these_or(
         Mutation::SettlesEarly,
-        &["hanging_handlers_time_out", "poison_is_dead_lettered_after_the_exact_attempts"],
-        // Whether a message is passed for long enough just before its member dies.
-        &["nothing_unfinished_is_settled_whenever_a_member_dies"],
+        // A message waits while many others go on.
+        &[
+            "a_dead_letter_holds_its_key_if_asked",
+            "a_dead_letter_that_is_refused_for_good_makes_its_partition_stuck",
+            "a_hand_over_with_a_parked_lane_repeats_nothing",
+            "a_stop_drops_what_outlasts_its_drain",
+            "a_stop_while_dead_letters_are_refused_repeats_nothing",
+            "a_stop_with_a_parked_lane_repeats_nothing",
+            "dead_letters_wait_until_they_get_through",
+            "hanging_handlers_time_out",
+            "nothing_unfinished_is_settled_whenever_a_member_dies",
+        ],
+        // Whether many others go on before it is retried.
+        &["panics_are_failures_like_others", "poison_is_dead_lettered_after_the_exact_attempts"],
     );
 }
 

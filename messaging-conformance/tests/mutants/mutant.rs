@@ -27,7 +27,7 @@ pub(crate) enum Mutation {
     LosesOne,
     /// The first two messages of one key in a large batch are stored the other way round.
     SwapsTwo,
-    /// What others have overtaken for a while is settled unfinished.
+    /// What many have overtaken is settled unfinished.
     SettlesEarly,
     /// Messages are confirmed a while before they are stored.
     ConfirmsEarly,

@@ -54,8 +54,15 @@ impl Trouble {
 
     /// A message that is to be dead-lettered without running its handler, for this reason.
     pub(super) fn condemn(note: Option<Box<Self>>, now: Tick, reason: &str) -> Box<Self> {
-        let mut trouble = note.unwrap_or_else(|| Self::new(now, reason.to_owned()));
-        trouble.condemned = true;
+        let mut trouble = note.unwrap_or_else(|| Self::new(now, String::new()));
+        // What was decided once is the reason for good.
+        if !std::mem::replace(&mut trouble.condemned, true) {
+            trouble.error = match trouble.error.as_str() {
+                "" => reason.to_owned(),
+                // Whoever reads the dead letter wonders about the few attempts, too.
+                last => format!("{reason}; its last error: {last}"),
+            };
+        }
         trouble
     }
 
