@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use atoi::FromRadix10Checked;
 use bytes::Bytes;
 use messaging::{Message, Name, Position, cloudevents};
 use redis::{Cmd, Value};
@@ -103,24 +104,12 @@ pub(crate) fn parse_position(id: &[u8]) -> Option<Position> {
     rest.is_empty().then_some(Position { major, minor })
 }
 
-/// Reads the decimal digits that come first, and answers what follows. What has fewer of them than the largest number
-/// needs no look at the bounds, which is a good part of what `parse` does, once for each message.
+/// Reads the decimal digits that come first, and answers what follows. Half of what `parse` takes, once for each message.
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let (mut value, mut count) = (0_u64, 0);
-    while let Some(digit) = text.get(count).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
-        value = value.wrapping_mul(10).wrapping_add(digit.into());
-        count += 1;
-    }
+    let (value, count) = u64::from_radix_10_checked(text);
     let (digits, rest) = text.split_at(count);
-    match count {
-        0 => None,
-        1..MOST_DIGITS => Some((value, rest)),
-        _ => Some((std::str::from_utf8(digits).ok()?.parse().ok()?, rest)),
-    }
+    if digits.is_empty() { None } else { Some((value?, rest)) }
 }
-
-/// Of `u64::MAX`.
-const MOST_DIGITS: usize = 20;
 
 /// An entry's id as Redis writes it, with both parts.
 pub(crate) fn id(position: Position) -> String {
