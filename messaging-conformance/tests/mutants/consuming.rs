@@ -50,7 +50,10 @@ impl Held {
             *next = (*next).max(position + 1);
             self.gaps.range_mut(..position).for_each(|(_, overtaken)| *overtaken += 1);
         }
-        self.gaps.extract_if(.., |_, overtaken| *overtaken >= MANY).map(|(position, _)| Position::new(position)).collect()
+        self.gaps
+            .extract_if(.., |_, overtaken| *overtaken >= MANY)
+            .map(|(position, _)| Position::new(position))
+            .collect()
     }
 }
 

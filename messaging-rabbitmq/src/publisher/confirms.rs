@@ -23,14 +23,11 @@ use messaging::Message;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{driver::Open, outstanding::Place};
-use crate::pace::Pace;
 
 /// How long an answer may lie behind one that does not come, if others did lately.
 const OVERDUE: Duration = Duration::from_millis(10);
 /// How often that is doubled at most, while none does: a broker may take longer over every answer.
 const DOUBLED: u32 = 4;
-/// With so many unanswered, the broker has enough to do while we do not look.
-const DEEP: usize = 512;
 /// So many of those sent last are taken to be on their way to the socket.
 const UNWRITTEN: usize = 128;
 /// Futures that are kept to be used again.
@@ -56,7 +53,6 @@ pub(super) struct Confirms<C = PublisherConfirm> {
     answers: Answers,
     /// Each is written over one that has ended.
     spare: Vec<Writing<C>>,
-    pace: Pace,
     /// When somebody was answered last, or everybody was looked at.
     moved: Option<Instant>,
     /// How often everybody was looked at since there was an answer behind a missing one.
@@ -79,7 +75,6 @@ impl<C> Default for Confirms<C> {
             written: 0,
             answers: Answers::default(),
             spare: Vec::new(),
-            pace: Pace::default(),
             moved: None,
             in_vain: 0,
         }
@@ -128,10 +123,6 @@ impl Confirms {
         self.read_to_the_end(|| end_of_confirm(channel), |confirms| confirms.take_first(usize::MAX, cx));
         self.moved = Some(Instant::now());
         std::mem::swap(&mut self.answers, out);
-        self.pace.note(out.len());
-        if self.waiting.len() >= DEEP {
-            self.pace.pause();
-        }
     }
 
     /// Looks at everybody, if the first has not been answered for too long, or at once. Answers whether there is an answer
@@ -174,7 +165,6 @@ impl<C: Future<Output = Answer> + Unpin> Confirms<C> {
     /// Waits until there is an answer.
     pub(super) async fn ready(&mut self) {
         poll_fn(|cx| {
-            ready!(self.pace.poll(cx));
             self.take_first(1, cx);
             if self.answers.is_empty() { Poll::Pending } else { Poll::Ready(()) }
         })

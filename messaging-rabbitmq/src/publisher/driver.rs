@@ -28,6 +28,8 @@ use crate::{
 const FRAME_ROOM: usize = 1_024;
 /// So many answers are read at most before they are given on.
 const READ_AHEAD: usize = 1_024;
+/// Nothing is sent into a window of which less than this part is free.
+const ROOM: usize = 8;
 /// How long to wait before a lost connection is tried again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -157,6 +159,10 @@ impl Driver {
         let mut done = Vec::new();
         // Answers make room once they are read.
         let window = self.links.config.confirm_window + self.confirms.read_ahead();
+        // Not one for each that is confirmed: every one by itself would wake the client's thread.
+        if window.saturating_sub(self.outstanding.unconfirmed()) < window.div_ceil(ROOM) {
+            return;
+        }
         while self.outstanding.unconfirmed() < window {
             let Some(place) = self.outstanding.next() else { break };
             let Some(message) = self.outstanding.message(place) else { break };
