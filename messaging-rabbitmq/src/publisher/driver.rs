@@ -29,7 +29,7 @@ const FRAME_ROOM: usize = 1_024;
 /// So many answers are read at most before they are given on.
 const READ_AHEAD: usize = 1_024;
 /// Nothing is sent into a window of which less than this part is free.
-const ROOM: usize = 8;
+const WORTH_WHILE: usize = 8;
 /// How long to wait before a lost connection is tried again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -152,18 +152,11 @@ impl Driver {
         if self.open.is_none() && self.opening.is_none() {
             self.reconnect();
         }
-        let Some(open) = self.open.clone().filter(|_| self.blocked.is_none() && self.learning.is_none()) else {
-            return;
-        };
+        let may_send = self.blocked.is_none() && self.learning.is_none() && self.has_room();
+        let Some(open) = self.open.clone().filter(|_| may_send) else { return };
         let largest = open.link.connection.configuration().frame_max() as usize - FRAME_ROOM;
         let mut done = Vec::new();
-        // Answers make room once they are read.
-        let window = self.links.config.confirm_window + self.confirms.read_ahead();
-        // Not one for each that is confirmed: every one by itself would wake the client's thread.
-        if window.saturating_sub(self.outstanding.unconfirmed()) < window.div_ceil(ROOM) {
-            return;
-        }
-        while self.outstanding.unconfirmed() < window {
+        while self.room() > 0 {
             let Some(place) = self.outstanding.next() else { break };
             let Some(message) = self.outstanding.message(place) else { break };
             let refusal = if self.outstanding.follows_failed(place) {
@@ -205,11 +198,25 @@ impl Driver {
         drop(done);
     }
 
+    /// How many may be sent. Answers make room once they are read.
+    fn room(&self) -> usize {
+        let window = self.links.config.confirm_window + self.confirms.read_ahead();
+        window.saturating_sub(self.outstanding.unconfirmed())
+    }
+
+    /// Whether there is room for so many that it is worth while: one for each that is confirmed would wake the client's
+    /// thread every time.
+    fn has_room(&self) -> bool {
+        self.room() >= self.links.config.confirm_window.div_ceil(WORTH_WHILE)
+    }
+
     /// Takes every answer that is there before giving any on: a return comes with some confirm, not always its own.
     fn answered(&mut self) {
         // What reading frees, sending uses again while it is in the cache. A failure may hold back what is sent next.
         while self.confirms.read_ahead() < READ_AHEAD && self.confirms.read_one() && !self.confirms.has_failure() {
-            self.send();
+            if self.has_room() {
+                self.send();
+            }
         }
         let Some(open) = &self.open else { return };
         let mut answers = std::mem::take(&mut self.answers);
