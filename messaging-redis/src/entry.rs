@@ -104,7 +104,7 @@ pub(crate) fn parse_position(id: &[u8]) -> Option<Position> {
     rest.is_empty().then_some(Position { major, minor })
 }
 
-/// Reads the decimal digits that come first, and answers what follows. Half of what `parse` takes, once for each message.
+/// Reads the decimal digits that come first, and answers what follows: in one pass, as it is done for each message.
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     let (value, count) = u64::from_radix_10_checked(text);
     let (digits, rest) = text.split_at(count);
