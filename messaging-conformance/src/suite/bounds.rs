@@ -18,6 +18,7 @@ pub(super) fn promises() -> Vec<Promise> {
         promise!("C11", what_is_in_flight_is_bounded_by_bytes),
         promise!("C11", a_partition_does_not_run_far_ahead_of_its_oldest),
         promise!("C5", a_parked_head_that_fills_half_the_span_is_dead_lettered),
+        promise!("C5", a_head_that_fails_once_the_span_is_full_is_dead_lettered),
     ]
 }
 
@@ -108,24 +109,51 @@ async fn a_partition_does_not_run_far_ahead_of_its_oldest(world: &World) -> Chec
 }
 
 async fn a_parked_head_that_fills_half_the_span_is_dead_lettered(world: &World) -> Checked {
-    let topic = world.topic("letters", 1).await?;
-    let group = world.name("readers");
-    let mut plan = MemberPlan::new(&group, &[&topic]).concurrency(4).attempts(5).backoff(Duration::from_secs(600));
-    plan.max_span = 100;
-    let member = world.member(&plan).await?;
+    let (topic, group) = (world.topic("letters", 1).await?, world.name("readers"));
+    let member = world.member(&impatient(&group, &topic)).await?;
     let sender = world.sender().await?;
     let head = world.letter(&topic).key("head").fails(How::Transient);
     sender.publish(&head).await?;
     world.until("the head fails", &group, |seen| seen.failed == 1).await?;
     sender.publish_all(&world.letters(&topic, 400, 20)).await?;
-    // Nobody waits ten minutes for it.
-    world.handled(&group, 400).await?;
-    world.drained(&group, &[&topic]).await?;
-    let dead = world.dead_letters(&group, &topic, 1).await?;
+    sender.close().await?;
+    dead_lettered_early(world, &group, &topic).await?;
+    member.stop(world.pace.patience).await?;
+    world.judge(world.owed(&group, &[&topic]).poison([(head.id, Some(1))]).drained()).map(drop)
+}
+
+async fn a_head_that_fails_once_the_span_is_full_is_dead_lettered(world: &World) -> Checked {
+    let (topic, group) = (world.topic("letters", 1).await?, world.name("readers"));
+    let member = world.member(&impatient(&group, &topic)).await?;
+    let sender = world.sender().await?;
+    let head = world.letter(&topic).key("head").gate("head").fails(How::Transient);
+    sender.publish(&head).await?;
+    sender.publish_all(&world.letters(&topic, 400, 20)).await?;
+    sender.close().await?;
+    world.handled(&group, SHORT_SPAN - 1).await?;
+    world.gates.open("head");
+    dead_lettered_early(world, &group, &topic).await?;
+    member.stop(world.pace.patience).await?;
+    world.judge(world.owed(&group, &[&topic]).poison([(head.id, Some(1))]).drained()).map(drop)
+}
+
+/// What lies between the watermark and the newest, with an [`impatient`] member.
+const SHORT_SPAN: usize = 100;
+
+/// A member that would wait ten minutes for a retry.
+fn impatient(group: &str, topic: &str) -> MemberPlan {
+    let mut plan = MemberPlan::new(group, &[topic]).concurrency(4).attempts(5).backoff(Duration::from_secs(600));
+    plan.max_span = SHORT_SPAN;
+    plan
+}
+
+async fn dead_lettered_early(world: &World, group: &str, topic: &str) -> Checked {
+    world.handled(group, 400).await?;
+    world.drained(group, &[topic]).await?;
+    let dead = world.dead_letters(group, topic, 1).await?;
     let error = &dead[0].letter.error;
     // Why it had one attempt and not five, and what went wrong with it.
     require!(error.contains("ended early") && error.contains("as the script says"), "its error is {error:?}");
-    member.stop(world.pace.patience).await?;
-    sender.close().await?;
-    world.judge(world.owed(&group, &[&topic]).poison([(head.id, Some(1))]).drained()).map(drop)
+    require!(dead[0].letter.attempts == 1, "it had {} attempts", dead[0].letter.attempts);
+    Ok(())
 }

@@ -186,6 +186,7 @@ fn a_bus_that_drops_the_dead_letter_is_found_out() {
             "a_dead_letter_holds_its_key_if_asked",
             "a_dead_letter_is_the_message_byte_for_byte",
             "a_dead_letter_that_is_refused_for_good_makes_its_partition_stuck",
+            "a_head_that_fails_once_the_span_is_full_is_dead_lettered",
             "a_parked_head_that_fills_half_the_span_is_dead_lettered",
             "a_publish_until_settled_is_answered_by_the_groups_or_refused",
             "a_stop_while_dead_letters_are_refused_repeats_nothing",

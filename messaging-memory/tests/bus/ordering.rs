@@ -159,12 +159,12 @@ async fn a_parked_head_behind_which_half_the_window_piles_up_is_given_up_early()
         async move { if poison { Err(HandlerError::transient("away")) } else { Ok(()) } }
     });
     let policy = exact().backoff(Duration::from_secs(600), Duration::from_secs(600));
-    let router = router.failure_policy(policy).max_in_flight(16);
+    let router = router.failure_policy(policy).max_in_flight(32);
     let _running = bus.messaging().run_one(router).await.unwrap();
     publish_orders(&bus, 1, 1).await;
     tokio::time::sleep(millis(10)).await;
     assert_eq!((lanes.started(), bus.dead_letters("billing").len()), (1, 0));
-    for sequence in 1..=30 {
+    for sequence in 1..=60 {
         bus.publish(&order(0, sequence)).await.unwrap();
     }
     bus.settled().await.unwrap();

@@ -273,6 +273,7 @@ impl<T: Clone, N> Engine<T, N> {
                     self.postpone_crowding();
                 }
                 self.parked.push(Reverse((until, id.seq, id.index)));
+                self.look_if_it_crowds(id.index, id.seq);
                 return;
             }
             Verdict::Finished if state.phase.is_ours() || Bug::SettlesWhenLost.is_on() => {

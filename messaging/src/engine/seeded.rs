@@ -25,6 +25,8 @@ pub(super) enum Bug {
     StartsStale,
     /// Dropping one partition's parked deliveries loses the others' times.
     ForgetsParked,
+    /// A head that crowds already as it is parked asks for no look.
+    OverlooksCrowd,
     /// A crowding head is woken, and keeps its time as well.
     WakesTwice,
     /// Only the window's bound is heeded.

@@ -194,6 +194,9 @@ impl<S: Send + Sync + 'static> Router<S> {
     }
 
     /// How many deliveries may be held between the broker and the handlers; 4,096 by default.
+    ///
+    /// A parked delivery behind which half as many wait in its lane, and 16 at least, is dead-lettered before its retries are
+    /// used up. With 16 or fewer it has them all, and others may wait for it.
     pub fn max_in_flight(mut self, deliveries: usize) -> Self {
         self.options.max_in_flight = deliveries;
         self

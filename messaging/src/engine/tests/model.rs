@@ -21,6 +21,8 @@ pub(super) struct Model {
     pushed: u64,
     /// How many had been pushed at the last look.
     looked_at: u64,
+    /// Since then one was parked that crowded at once.
+    look_is_wanted: bool,
     /// Starts whose futures are to be dropped, as sequence numbers.
     cancels: Vec<u64>,
 }
@@ -41,8 +43,8 @@ struct Item {
     crowded: bool,
     note: Option<u32>,
     message: Message,
-    /// How many had been pushed when it was first seen parked with half a bound behind it.
-    crowded_since: Option<u64>,
+    /// How many will have been pushed when it is to have been seen that it is parked with a crowd behind it.
+    crowd_due: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +84,7 @@ impl Model {
             by_handle: HashMap::new(),
             pushed: 0,
             looked_at: 0,
+            look_is_wanted: false,
             cancels: Vec::new(),
         }
     }
@@ -132,7 +135,7 @@ impl Model {
             crowded: false,
             note: None,
             message: incoming.item,
-            crowded_since: None,
+            crowd_due: None,
         });
     }
 
@@ -193,7 +196,11 @@ impl Model {
                 item.attempts += u32::from(*counted);
                 item.troubled = !counted;
                 item.note = note.as_deref().copied();
-                item.crowded_since = None;
+                item.crowd_due = None;
+                if self.crowds(at) {
+                    self.items[at].crowd_due = Some(self.pushed);
+                    self.look_is_wanted = true;
+                }
                 return;
             }
             Verdict::Finished if assignment.phase != Phase::Lost => {
@@ -251,6 +258,7 @@ impl Model {
     /// The engine was looked at.
     pub(super) fn advance(&mut self, now: Tick, engine: &Engine<Message, u32>) {
         self.looked_at = self.pushed;
+        self.look_is_wanted = false;
         let parked: Vec<_> = engine.parked().map(|(message, .., until)| (*message, until)).collect();
         for index in 0..self.assignments.len() {
             if let Phase::Revoking { deadline, cancelled } = &mut self.assignments[index].phase
@@ -311,22 +319,22 @@ impl Model {
         item.stage == Stage::Idle && is_head && !item.behind_orphan
     }
 
-    /// Whether what waits behind a parked head fills half a bound.
+    /// Whether what waits behind a parked head fills half a bound, and more than a few.
     fn crowds(&self, at: usize) -> bool {
         let item = &self.items[at];
         let in_lane = self.items[at + 1..].iter().filter(|after| item.lane.is_some() && after.lane == item.lane);
         let in_log = self.assignments[item.assignment].marks.len() - item.ordinal - 1;
-        let half = |bound: usize| bound.div_ceil(2);
-        !item.troubled && (in_lane.count() >= half(self.limits.in_flight) || in_log >= half(self.limits.span))
+        let crowd = |bound: usize| bound.div_ceil(2).max(16);
+        !item.troubled && (in_lane.count() >= crowd(self.limits.in_flight) || in_log >= crowd(self.limits.span))
     }
 
-    /// Whether a sixteenth of a bound was taken in since this head was first seen to crowd.
+    /// Whether this head crowded when it was parked, or a sixteenth of a bound was taken in since it was first seen to.
     fn crowding_is_overdue(&mut self, at: usize) -> bool {
         let slack = (self.limits.in_flight.min(self.limits.span) / 16).max(1) as u64;
         let crowds = matches!(self.items[at].stage, Stage::Parked(_)) && self.crowds(at);
-        let since = crowds.then_some(self.items[at].crowded_since.unwrap_or(self.pushed));
-        self.items[at].crowded_since = since;
-        since.is_some_and(|since| self.pushed >= since + slack)
+        let due = crowds.then_some(self.items[at].crowd_due.unwrap_or(self.pushed + slack));
+        self.items[at].crowd_due = due;
+        due.is_some_and(|due| self.pushed >= due)
     }
 
     fn has_orphan(&self, number: u32, position: Position) -> bool {

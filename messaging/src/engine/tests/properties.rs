@@ -75,6 +75,7 @@ finds! {
     finds_an_exceeded_bound: ExceedsSpan by History, "more than the span";
     finds_a_release_at_the_wrong_time: DrainsEarly by History, "released";
     finds_a_second_waking: WakesTwice by HistoryAndModel, "wants a look";
+    finds_an_overlooked_crowd: OverlooksCrowd by HistoryAndModel, "a head crowds, and no look is wanted";
     finds_a_handler_that_is_not_cancelled: NeverCancels by HistoryAndModel, "futures to be dropped";
     finds_a_younger_one_started_first: StartsYounger by HistoryAndModel, "the oldest that is ready";
 }

@@ -224,12 +224,13 @@ fn a_parked_head_that_fills_half_a_bound_is_woken_at_once() {
 
 #[test]
 fn a_span_filled_by_other_lanes_crowds_too() {
-    let mut engine = engine(1000, 16);
+    let mut engine = engine(1000, 40);
     let partition = engine.assign(0, 1, 0);
     push(&mut engine, partition, 1, Some(1));
     let start = take(&mut engine).remove(0);
     park(&mut engine, start.id, ms(600_000), true);
-    for number in 2..=9 {
+    for number in 2..=21 {
+        assert_eq!(engine.ready(), 0);
         push(&mut engine, partition, number, Some(number));
         let starts = take(&mut engine);
         assert_eq!(items(&starts), [number]);
@@ -241,15 +242,54 @@ fn a_span_filled_by_other_lanes_crowds_too() {
 }
 
 #[test]
-fn a_window_that_takes_nothing_in_leaves_a_parked_head_its_time() {
-    let mut engine = engine(4, 100);
+fn a_head_that_is_parked_after_the_span_has_filled_is_woken_at_once() {
+    let mut engine = engine(1000, 40);
     let partition = engine.assign(0, 1, 0);
-    for number in 1..=4 {
-        push(&mut engine, partition, number, Some(7));
+    push(&mut engine, partition, 1, Some(1));
+    let head = take(&mut engine).remove(0);
+    for number in 2..=40 {
+        push(&mut engine, partition, number, Some(number));
+        let other = take(&mut engine).remove(0);
+        engine.finish(other.id, Verdict::Finished);
     }
+    assert_eq!(engine.credit(partition), 0, "nothing more is taken in");
+    park(&mut engine, head.id, ms(600_000), true);
+    assert_eq!(engine.next_deadline(), Some(Tick::default()), "it wants a look although nothing is due");
+    engine.advance(ms(1));
+    let starts = take(&mut engine);
+    assert_eq!((items(&starts), starts[0].crowded()), (vec![1], true));
+}
+
+#[test]
+fn a_head_that_is_parked_after_its_lane_has_filled_the_window_is_woken_at_once() {
+    let mut engine = engine(32, 1000);
+    let partition = engine.assign(0, 1, 0);
+    (1..=32).for_each(|number| push(&mut engine, partition, number, Some(7)));
+    let head = take(&mut engine).remove(0);
+    park(&mut engine, head.id, ms(600_000), false);
+    assert_eq!(engine.next_deadline(), Some(ms(600_000)), "infrastructure is not the message's fault");
+    engine.advance(ms(600_000));
+    let head = take(&mut engine).remove(0);
+    park(&mut engine, head.id, ms(900_000), true);
+    engine.advance(ms(600_001));
+    let starts = take(&mut engine);
+    assert_eq!((items(&starts), starts[0].crowded()), (vec![1], true));
+}
+
+#[test]
+fn a_small_window_leaves_a_parked_head_its_time() {
+    let mut engine = engine(16, 16);
+    let partition = engine.assign(0, 1, 0);
+    push(&mut engine, partition, 1, Some(7));
     let start = take(&mut engine).remove(0);
     park(&mut engine, start.id, ms(200), true);
-    assert_eq!(engine.next_deadline(), Some(ms(200)));
+    for number in 2..=16 {
+        push(&mut engine, partition, number, Some(7));
+        if engine.next_deadline() == Some(Tick::default()) {
+            engine.advance(ms(1));
+        }
+    }
+    assert_eq!((engine.credit(partition), engine.next_deadline()), (0, Some(ms(200))));
     engine.advance(ms(200));
     let again = take(&mut engine);
     assert_eq!((items(&again), again[0].crowded()), (vec![1], false));

@@ -30,11 +30,12 @@ impl Model {
         running.sort();
         told.sort();
         assert_eq!(told, running, "running");
-        // To see what crowds, it may want to be looked at whenever it has taken something in.
+        // To see what crowds, it may want to be looked at whenever it has taken something in, or parked what crowds.
         let (told, due) = (engine.next_deadline(), self.next_deadline());
         let overdue = (0..len).any(|at| self.crowding_is_overdue(at));
         assert!(!overdue || told == Some(Tick::default()), "a head crowds, and no look is wanted before {told:?}");
-        let crowding = told == Some(Tick::default()) && !parked.is_empty() && self.pushed > self.looked_at;
+        let reason = self.pushed > self.looked_at || self.look_is_wanted;
+        let crowding = told == Some(Tick::default()) && !parked.is_empty() && reason;
         assert!(told == due || crowding, "wants a look at {told:?}, and not {due:?}");
     }
 
