@@ -52,15 +52,15 @@ fn main() -> anyhow::Result<()> {
         }
         #[cfg(feature = "kafka")]
         if is(Name::Kafka) {
-            tokio::runtime::Runtime::new()?.block_on(benches::broker::kafka::run())?;
+            in_a_task(benches::broker::kafka::run())?;
         }
         #[cfg(feature = "rabbitmq")]
         if is(Name::Rabbitmq) {
-            tokio::runtime::Runtime::new()?.block_on(benches::broker::rabbitmq::run())?;
+            in_a_task(benches::broker::rabbitmq::run())?;
         }
         #[cfg(feature = "redis")]
         if is(Name::Redis) {
-            tokio::runtime::Runtime::new()?.block_on(benches::broker::redis::run())?;
+            in_a_task(benches::broker::redis::run())?;
         }
         #[cfg(feature = "outbox")]
         if is(Name::Outbox) {
@@ -68,4 +68,12 @@ fn main() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Does something in a task of a runtime, from where services publish: the thread that blocks on the runtime is none of
+/// its workers, and another one is woken for whatever it is to be told.
+#[cfg(any(feature = "kafka", feature = "rabbitmq", feature = "redis"))]
+fn in_a_task(work: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(runtime.spawn(work))?
 }

@@ -173,6 +173,17 @@ impl Batch {
         }
     }
 
+    /// The payload of one message, to be sent: taken out of it, so that it is freed as soon as that is done, unless
+    /// somebody else has the message too.
+    #[inline]
+    pub fn take_payload(&mut self, index: usize) -> Bytes {
+        let message = &mut self.entries[index].message;
+        match Arc::get_mut(message) {
+            Some(message) => std::mem::take(&mut message.payload),
+            None => message.payload.clone(),
+        }
+    }
+
     /// Whether the publisher wants to know when every subscribed group has settled each message
     /// ([`settles_publishes`](crate::Capabilities::settles_publishes)), rather than when it is confirmed.
     #[must_use]

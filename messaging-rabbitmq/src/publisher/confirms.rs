@@ -15,11 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use lapin::{
     BasicProperties, Channel, Confirmation, PublisherConfirm, options::BasicPublishOptions, types::ShortString,
 };
-use messaging::Message;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{driver::Open, outstanding::Place};
@@ -91,13 +91,13 @@ impl Confirms {
         place: Place,
         open: &Arc<Open>,
         (exchange, key): (ShortString, ShortString),
-        message: Arc<Message>,
+        payload: Bytes,
         properties: BasicProperties,
     ) -> lapin::Result<()> {
         let open = open.clone();
         let writing = async move {
             let options = BasicPublishOptions { mandatory: true, immediate: false };
-            open.channel.basic_publish(exchange, key, options, &message.payload, properties).await
+            open.channel.basic_publish(exchange, key, options, &payload, properties).await
         };
         let mut writing = match self.spare.pop() {
             Some(mut spare) => {

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use lapin::message::BasicReturnMessage;
 use messaging::{Batch, Error, ErrorKind, Message, Outcome, Receipt};
 
@@ -105,13 +106,19 @@ impl Outstanding {
             })
     }
 
-    /// This message was given to the client.
-    pub(crate) fn sent(&mut self, place: Place, partition: u32) {
-        if let Some(sent) = self.get_mut(place.batch) {
-            sent.messages[place.index] = State::Sent { partition };
-            sent.next = place.index + 1;
-            self.unconfirmed += 1;
-        }
+    /// This message is given to the client. Answers its payload, which is taken out of it if something else tells it from
+    /// others when it comes back: an event is known by its id.
+    pub(crate) fn sent(&mut self, place: Place, partition: u32) -> Option<Bytes> {
+        let sent = self.get_mut(place.batch)?;
+        sent.messages[place.index] = State::Sent { partition };
+        sent.next = place.index + 1;
+        let message = sent.batch.message(place.index);
+        let payload = match message.envelope {
+            Some(_) => sent.batch.take_payload(place.index),
+            None => message.payload.clone(),
+        };
+        self.unconfirmed += 1;
+        Some(payload)
     }
 
     /// Answers a message that was sent or is the next to be; one that has its answer keeps it. A batch that has all of
@@ -259,7 +266,7 @@ impl Sent {
 fn same(message: &Message, partition: u32, back: &BasicReturnMessage, writer: &mut Writer) -> bool {
     back.exchange.as_str() == message.topic.as_str()
         && back.routing_key.as_str().parse() == Ok(partition)
-        && back.data == message.payload
+        && (message.envelope.is_some() || back.data == message.payload)
         && writer.properties(message).is_ok_and(|properties| properties == back.properties)
 }
 
