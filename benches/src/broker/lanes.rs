@@ -80,7 +80,7 @@ async fn ours(messaging: &Messaging, topic: &str, work: &Work) -> anyhow::Result
 }
 
 /// Another library that does the same work, from the topics of these names: its milliseconds for each.
-pub(crate) type Peer<'a> = &'a dyn Fn(Vec<String>) -> BoxFuture<'a, anyhow::Result<Vec<f64>>>;
+pub(crate) type Peer<'a> = &'a (dyn Fn(Vec<String>) -> BoxFuture<'a, anyhow::Result<Vec<f64>>> + Sync);
 
 /// A row for each number of keys: the makespan against the best that any schedule can do, against the same work on bare
 /// tasks, one per key, and against a peer. A peer that cannot be had is named, and left out.
