@@ -226,16 +226,15 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what is left of each message once it was released.
-    #[derive(Default)]
-    struct Releasing(Mutex<Vec<Message>>);
+    /// Does something with each message, and keeps what is left of it.
+    struct Doing(fn(&mut Batch, usize), Mutex<Vec<Message>>);
 
     #[async_trait]
-    impl Publisher for Releasing {
+    impl Publisher for Doing {
         fn send(&self, mut batch: Batch) {
             for index in 0..batch.len() {
-                batch.release(index);
-                self.0.lock().push(Message::clone(batch.message(index)));
+                (self.0)(&mut batch, index);
+                self.1.lock().push(Message::clone(batch.message(index)));
                 batch.complete(index, Outcome::Confirmed(Receipt::new(0, None)));
             }
         }
@@ -249,19 +248,33 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_released_message_keeps_topic_and_key_and_one_that_others_have_keeps_all() {
-        let publisher = Arc::new(Releasing::default());
+    fn message() -> Message {
+        let mut message = Message::new("t", "payload").with_key("k").with_header("h", "1");
+        message.attributes = Headers::new().with("subject", "7");
+        message
+    }
+
+    /// What is left of a message that nobody else has, and of one that the caller keeps.
+    async fn left_by(act: fn(&mut Batch, usize)) -> [Message; 2] {
+        let publisher = Arc::new(Doing(act, Mutex::default()));
         let front = Front::new(publisher.clone(), Duration::from_secs(1), 1 << 20);
-        let message = || {
-            let mut message = Message::new("t", "payload").with_key("k").with_header("h", "1");
-            message.attributes = Headers::new().with("subject", "7");
-            message
-        };
         let shared = Arc::new(message());
         let outcomes = front.publish_all(vec![Arc::new(message()), shared.clone()], false).await;
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Confirmed(_))), "{outcomes:?}");
-        assert_eq!(*publisher.0.lock(), [Message::new("t", "").with_key("k"), message()]);
         assert_eq!(*shared, message());
+        std::mem::take(&mut *publisher.1.lock()).try_into().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_released_message_keeps_topic_and_key_and_one_that_others_have_keeps_all() {
+        assert_eq!(left_by(Batch::release).await, [Message::new("t", "").with_key("k"), message()]);
+    }
+
+    #[tokio::test]
+    async fn a_payload_is_taken_out_of_a_message_unless_others_have_it() {
+        let taken = left_by(|batch, index| assert_eq!(batch.take_payload(index), "payload")).await;
+        let mut without = message();
+        without.payload = Bytes::new();
+        assert_eq!(taken, [without, message()]);
     }
 }

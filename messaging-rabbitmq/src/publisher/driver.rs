@@ -28,8 +28,7 @@ use crate::{
 const FRAME_ROOM: usize = 1_024;
 /// So many answers are read at most before they are given on.
 const READ_AHEAD: usize = 1_024;
-/// Nothing is sent into a window of which less than this part is free. A larger part would wake the client's thread less
-/// often, and what it writes would have left the cache by then.
+/// Nothing is sent into a window of which less than this part is free.
 const WORTH_WHILE: usize = 64;
 /// How long to wait before a lost connection is tried again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));

@@ -32,6 +32,15 @@ fn park(engine: &mut Engine<u64, u32>, id: EntryId, until: Tick, counted: bool) 
     engine.finish(id, Verdict::Park { until, counted, note: None });
 }
 
+/// A look wakes the first delivery, long before its back-off is over, to be dead-lettered.
+fn assert_woken_early(engine: &mut Engine<u64, u32>, now: Tick) -> Starts {
+    assert_eq!(engine.next_deadline(), Some(Tick::default()), "it wants a look although nothing is due");
+    engine.advance(now);
+    let starts = take(engine);
+    assert_eq!((items(&starts), starts[0].crowded()), (vec![1], true));
+    starts
+}
+
 fn settled(engine: &mut Engine<u64, u32>) -> Vec<(u32, Vec<u64>, Option<u64>)> {
     let mut all = Vec::new();
     engine.settlements().each(|settled| {
@@ -209,10 +218,7 @@ fn a_parked_head_that_fills_half_a_bound_is_woken_at_once() {
     }
     push(&mut engine, partition, 17, Some(7));
     push(&mut engine, partition, 18, Some(7));
-    assert_eq!(engine.next_deadline(), Some(Tick::default()), "it wants a look although nothing is due");
-    engine.advance(ms(1));
-    let starts = take(&mut engine);
-    assert_eq!((items(&starts), starts[0].crowded()), (vec![1], true));
+    let starts = assert_woken_early(&mut engine, ms(1));
     // No slot was free: it is handed out once more, and still to be dead-lettered.
     engine.give_back(starts.into_iter().next().unwrap());
     let starts = take(&mut engine);
@@ -236,9 +242,7 @@ fn a_span_filled_by_other_lanes_crowds_too() {
         assert_eq!(items(&starts), [number]);
         engine.finish(starts[0].id, Verdict::Finished);
     }
-    engine.advance(ms(1));
-    let starts = take(&mut engine);
-    assert_eq!((items(&starts), starts[0].crowded()), (vec![1], true));
+    assert_woken_early(&mut engine, ms(1));
 }
 
 #[test]
@@ -254,10 +258,7 @@ fn a_head_that_is_parked_after_the_span_has_filled_is_woken_at_once() {
     }
     assert_eq!(engine.credit(partition), 0, "nothing more is taken in");
     park(&mut engine, head.id, ms(600_000), true);
-    assert_eq!(engine.next_deadline(), Some(Tick::default()), "it wants a look although nothing is due");
-    engine.advance(ms(1));
-    let starts = take(&mut engine);
-    assert_eq!((items(&starts), starts[0].crowded()), (vec![1], true));
+    assert_woken_early(&mut engine, ms(1));
 }
 
 #[test]
@@ -271,9 +272,7 @@ fn a_head_that_is_parked_after_its_lane_has_filled_the_window_is_woken_at_once()
     engine.advance(ms(600_000));
     let head = take(&mut engine).remove(0);
     park(&mut engine, head.id, ms(900_000), true);
-    engine.advance(ms(600_001));
-    let starts = take(&mut engine);
-    assert_eq!((items(&starts), starts[0].crowded()), (vec![1], true));
+    assert_woken_early(&mut engine, ms(600_001));
 }
 
 #[test]
