@@ -8,131 +8,26 @@
 //! known, is the header `message-id`. `messaging-key` holds the key. A header that is itself called so, or begins
 //! with `header:`, is written with `header:` in front; a name that stands more than once is one header with a list.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
-};
+mod writer;
+
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use lapin::{
-    BasicProperties,
-    types::{AMQPValue, ShortString},
-};
+use lapin::{BasicProperties, types::AMQPValue};
 use messaging::{
     Message, Name,
     cloudevents::{self, Reader},
 };
 use smallvec::SmallVec;
 
+pub(crate) use self::writer::Writer;
+
 const KEY: &str = "messaging-key";
 /// The header that stands for the property `message_id` of a message without an envelope.
 const MESSAGE_ID: &str = Message::MESSAGE_ID;
 const ESCAPE: &str = "header:";
-/// The attribute that is the property `message_id` as well.
-const ID: &str = "ce_id";
-/// So many names of headers are remembered.
-const REMEMBERED: usize = 16;
 /// What the broker adds to what it hands over again.
 const OF_THE_BROKER: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
-const PERSISTENT: u8 = 2;
-/// The most that a short string of AMQP holds.
-const SHORT: usize = 255;
-
-/// Writes messages as AMQP properties.
-pub(crate) struct Writer {
-    prefix: String,
-    /// The headers of the first messages: mostly all have the same, in the same order.
-    names: Vec<HeaderName>,
-}
-
-/// What a header is called, and what that is in AMQP.
-struct HeaderName {
-    name: String,
-    of_event: bool,
-    written: ShortString,
-}
-
-impl Writer {
-    /// One that writes attributes with this prefix.
-    pub(crate) fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned(), names: Vec::new() }
-    }
-
-    /// The AMQP properties of a message.
-    ///
-    /// # Errors
-    /// What does not fit into AMQP.
-    pub(crate) fn properties(&mut self, message: &Message) -> Result<BasicProperties, String> {
-        let mut headers = BTreeMap::new();
-        let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
-        let of_event = message.envelope.is_some();
-        if let Some(key) = &message.key {
-            headers.insert(KEY.into(), bytes(key));
-        }
-        let (mut content_type, mut message_id, mut too_long) = (None, None, None);
-        // Of several, none is the one.
-        let has_id = !of_event && message.headers.iter().filter(|(name, _)| *name == MESSAGE_ID).count() == 1;
-        let mut index = 0;
-        cloudevents::write_binary(message, |name, value| {
-            match name {
-                ID if of_event && message_id.is_none() => message_id = short(value),
-                MESSAGE_ID if has_id => {
-                    message_id = short(value);
-                    if message_id.is_some() {
-                        return;
-                    }
-                }
-                cloudevents::CONTENT_TYPE => {
-                    content_type = short(value);
-                    if content_type.is_some() {
-                        return;
-                    }
-                }
-                _ => {}
-            }
-            match self.name(index, name, of_event) {
-                Ok(name) => add(&mut headers, name, value),
-                Err(name) => too_long = Some(name),
-            }
-            index += 1;
-        });
-        if let Some(name) = too_long {
-            return Err(format!("the header {name:?} has a name of more than {SHORT} bytes"));
-        }
-        if let Some(content_type) = content_type {
-            properties = properties.with_content_type(content_type);
-        }
-        if let Some(id) = message_id {
-            properties = properties.with_message_id(id);
-        }
-        if let Some(name) = message.envelope.as_ref().and_then(|envelope| short(envelope.name.as_bytes())) {
-            properties = properties.with_type(name);
-        }
-        Ok(if headers.is_empty() { properties } else { properties.with_headers(headers.into()) })
-    }
-
-    /// What the header of this name, the message's so many-th, is called in AMQP.
-    ///
-    /// # Errors
-    /// That, if it is too long.
-    fn name(&mut self, index: usize, name: &str, of_event: bool) -> Result<ShortString, String> {
-        let is_it = |known: &&HeaderName| known.name == name && known.of_event == of_event;
-        if let Some(known) = self.names.get(index).filter(is_it).or_else(|| self.names.iter().find(is_it)) {
-            return Ok(known.written.clone());
-        }
-        let written = match name.strip_prefix(cloudevents::PREFIX).filter(|_| of_event) {
-            Some(attribute) => [&self.prefix, attribute].concat(),
-            None if name == KEY || name.starts_with(ESCAPE) => [ESCAPE, name].concat(),
-            None => name.to_owned(),
-        };
-        let short = ShortString::try_new(written.as_str()).map_err(|_| written)?;
-        if self.names.len() < REMEMBERED {
-            self.names.push(HeaderName { name: name.to_owned(), of_event, written: short.clone() });
-        }
-        Ok(short)
-    }
-}
 
 /// About how many bytes the properties take: they have to fit into one frame.
 pub(crate) fn properties_weight(message: &Message) -> usize {
@@ -177,29 +72,6 @@ pub(crate) fn read(reader: &mut Reader, topic: &Name, properties: &BasicProperti
         message.headers = message.headers.with(MESSAGE_ID, id.as_str());
     }
     shared
-}
-
-fn short(text: &[u8]) -> Option<ShortString> {
-    ShortString::try_new(std::str::from_utf8(text).ok()?).ok()
-}
-
-fn bytes(value: &[u8]) -> AMQPValue {
-    AMQPValue::LongString(value.into())
-}
-
-fn add(headers: &mut BTreeMap<ShortString, AMQPValue>, name: ShortString, value: &[u8]) {
-    match headers.entry(name) {
-        Entry::Vacant(free) => {
-            free.insert(bytes(value));
-        }
-        Entry::Occupied(mut there) => match there.get_mut() {
-            AMQPValue::FieldArray(values) => values.push(bytes(value)),
-            one => {
-                let first = std::mem::replace(one, AMQPValue::Void);
-                *one = AMQPValue::FieldArray(vec![first, bytes(value)].into());
-            }
-        },
-    }
 }
 
 /// A value as others may have written it, as bytes: text as it is, numbers and truth in words.
