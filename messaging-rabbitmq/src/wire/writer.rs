@@ -1,7 +1,9 @@
 //! [`Writer`]: writes messages as AMQP properties.
 //!
-//! A table of AMQP is a sorted map that owns every name in it. Mostly all messages have the same headers in the same order,
-//! so the table is not sorted anew for each: it is copied with its names from one that is remembered, and filled.
+//! A table of AMQP is a sorted map that owns its names. Nearly all messages have the headers of others before them, so that
+//! nothing is sorted or looked up for these: their properties are copied from their [`Form`], and filled.
+
+mod form;
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -10,14 +12,12 @@ use lapin::{
     types::{AMQPValue, ShortString},
 };
 use messaging::{Message, cloudevents};
-use smallvec::SmallVec;
 
+use self::form::{Form, Forms};
 use super::{ESCAPE, KEY, MESSAGE_ID};
 
 /// The attribute that is the property `message_id` as well.
 const ID: &str = "ce_id";
-/// So many forms are remembered.
-const REMEMBERED: usize = 16;
 const PERSISTENT: u8 = 2;
 /// The most that a short string of AMQP holds.
 const SHORT: usize = 255;
@@ -27,33 +27,24 @@ type Table = BTreeMap<ShortString, AMQPValue>;
 /// Writes messages as AMQP properties.
 pub(crate) struct Writer {
     prefix: String,
-    /// Those of the first messages.
-    forms: Vec<Form>,
+    forms: Forms,
+    /// An emptied buffer: what the headers of a message hold.
+    values: Vec<AMQPValue>,
 }
 
-/// Which headers a message has.
-struct Form {
-    of_event: bool,
-    has_key: bool,
-    /// What they are called, in the message's order; without the key.
-    names: Vec<String>,
-    /// What they are called in AMQP, without their values.
-    table: Table,
-    /// Which of them each place of the table is for, the key being the first if there is one.
-    order: Vec<usize>,
-}
-
-/// The properties that stand for headers.
-#[derive(Default)]
-struct Properties {
-    content_type: Option<ShortString>,
-    message_id: Option<ShortString>,
+/// What is written of a message.
+enum Part<'a> {
+    Header(&'a str, &'a [u8]),
+    /// The property `content_type`, where it fits into it.
+    ContentType(&'a str),
+    /// The property `message_id`, where it fits into it.
+    MessageId(&'a str),
 }
 
 impl Writer {
     /// One that writes attributes with this prefix.
     pub(crate) fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned(), forms: Vec::new() }
+        Self { prefix: prefix.to_owned(), forms: Forms::default(), values: Vec::new() }
     }
 
     /// The AMQP properties of a message.
@@ -61,74 +52,61 @@ impl Writer {
     /// # Errors
     /// What does not fit into AMQP.
     pub(crate) fn properties(&mut self, message: &Message) -> Result<BasicProperties, String> {
-        let mut values: SmallVec<[AMQPValue; 12]> = message.key.iter().map(|key| bytes(key)).collect();
-        let (mut form, mut index) = (Some(0), 0);
-        let Properties { content_type, message_id } = headers(message, |name, value| {
-            form = form.and_then(|form| self.form(message, form, index, Some(name)));
-            if form.is_some() {
+        let Self { forms, values, .. } = self;
+        values.clear();
+        values.extend(message.key.iter().map(|key| bytes(key)));
+        let mut found = forms.search(message);
+        let mut message_id = None;
+        parts(message, |part| match part {
+            Part::MessageId(id) => message_id = ShortString::try_new(id).ok(),
+            Part::ContentType(_) => found.narrow(&part),
+            Part::Header(_, value) => {
+                found.narrow(&part);
                 values.push(bytes(value));
             }
-            index += 1;
         });
-        let table = match form.and_then(|form| self.form(message, form, index, None)) {
-            Some(form) => self.forms[form].filled(&mut values),
+        let properties = match found.form() {
+            Some(form) => form.filled(values),
             None => self.learn(message)?,
         };
+        Ok(match message_id {
+            Some(id) => properties.with_message_id(id),
+            None => properties,
+        })
+    }
+
+    /// The properties of a message of no known form, without its id.
+    fn learn(&mut self, message: &Message) -> Result<BasicProperties, String> {
         let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
-        if let Some(content_type) = content_type {
-            properties = properties.with_content_type(content_type);
-        }
-        if let Some(id) = message_id {
-            properties = properties.with_message_id(id);
-        }
-        if let Some(name) = message.envelope.as_ref().and_then(|envelope| short(envelope.name.as_bytes())) {
+        if let Some(name) = message.envelope.as_ref().and_then(|envelope| short(&envelope.name)) {
             properties = properties.with_type(name);
         }
-        Ok(if table.is_empty() { properties } else { properties.with_headers(table.into()) })
-    }
-
-    /// The form of a message whose headers so far are those of the form `likely`, and that has the header `name` next, or
-    /// no other.
-    fn form(&self, message: &Message, likely: usize, index: usize, name: Option<&str>) -> Option<usize> {
-        let next = |form: &Form| form.names.get(index).map(String::as_str) == name;
-        let is_alike =
-            |form: &Form| form.of_event == message.envelope.is_some() && form.has_key == message.key.is_some();
-        let known = self.forms.get(likely)?;
-        if next(known) && (index > 0 || is_alike(known)) {
-            return Some(likely);
-        }
-        let before = &known.names[..index];
-        // Those in front of it were others already.
-        let is_it = |form: &Form| next(form) && is_alike(form) && form.names.starts_with(before);
-        (likely + 1..self.forms.len()).find(|other| is_it(&self.forms[*other]))
-    }
-
-    /// The table of a message of a form that is not known yet.
-    fn learn(&mut self, message: &Message) -> Result<Table, String> {
-        let of_event = message.envelope.is_some();
-        let (mut table, mut names, mut written, mut too_long) = (Table::new(), Vec::new(), Vec::new(), None);
+        let (mut table, mut names, mut too_long, mut content_type) = (Table::new(), Vec::new(), None, None);
         if let Some(key) = &message.key {
             table.insert(KEY.into(), bytes(key));
-            written.push(ShortString::from(KEY));
+            names.push(KEY.into());
         }
-        headers(message, |name, value| match self.written(name, of_event) {
-            Ok(short) => {
-                add(&mut table, short.clone(), value);
-                names.push(name.to_owned());
-                written.push(short);
-            }
-            Err(name) => too_long = Some(name),
+        parts(message, |part| match part {
+            Part::MessageId(_) => {}
+            Part::ContentType(text) => content_type = short(text),
+            Part::Header(name, value) => match self.written(name, message.envelope.is_some()) {
+                Ok(written) => {
+                    names.push(written.clone());
+                    add(&mut table, written, value);
+                }
+                Err(name) => too_long = Some(name),
+            },
         });
         if let Some(name) = too_long {
             return Err(format!("the header {name:?} has a name of more than {SHORT} bytes"));
         }
-        // One that stands more than once has no place of its own.
-        if self.forms.len() < REMEMBERED && table.len() == written.len() {
-            let order = table.keys().filter_map(|name| written.iter().position(|written| written == name)).collect();
-            let table = table.keys().map(|name| (name.clone(), AMQPValue::Void)).collect();
-            self.forms.push(Form { of_event, has_key: message.key.is_some(), names, table, order });
+        if let Some(content_type) = content_type {
+            properties = properties.with_content_type(content_type);
         }
-        Ok(table)
+        if let Some(form) = Form::new(message, properties.clone(), &names, &table) {
+            self.forms.add(form);
+        }
+        Ok(if table.is_empty() { properties } else { properties.with_headers(table.into()) })
     }
 
     /// What a header is called in AMQP.
@@ -145,47 +123,43 @@ impl Writer {
     }
 }
 
-impl Form {
-    /// The table with these values, which are in the message's order.
-    fn filled(&self, values: &mut [AMQPValue]) -> Table {
-        let mut table = self.table.clone();
-        for (place, index) in table.values_mut().zip(&self.order) {
-            *place = std::mem::replace(&mut values[*index], AMQPValue::Void);
-        }
-        table
-    }
-}
-
-/// Calls `header` with the headers of a message, but for those that properties stand for.
-fn headers(message: &Message, mut header: impl FnMut(&str, &[u8])) -> Properties {
+/// Calls `each` with everything that is written of a message beside its key and the name of its event, which are the same
+/// in the same place in messages of one form.
+fn parts(message: &Message, mut each: impl FnMut(Part<'_>)) {
     let of_event = message.envelope.is_some();
     // Of several, none is the one.
     let has_id = !of_event && message.headers.iter().filter(|(name, _)| *name == MESSAGE_ID).count() == 1;
-    let mut properties = Properties::default();
+    let mut is_first = true;
     cloudevents::write_binary(message, |name, value| {
         match name {
-            ID if of_event && properties.message_id.is_none() => properties.message_id = short(value),
+            ID if of_event && std::mem::take(&mut is_first) => {
+                if let Some(id) = fitting(value) {
+                    each(Part::MessageId(id));
+                }
+            }
             MESSAGE_ID if has_id => {
-                properties.message_id = short(value);
-                if properties.message_id.is_some() {
-                    return;
+                if let Some(id) = fitting(value) {
+                    return each(Part::MessageId(id));
                 }
             }
             cloudevents::CONTENT_TYPE => {
-                properties.content_type = short(value);
-                if properties.content_type.is_some() {
-                    return;
+                if let Some(text) = fitting(value) {
+                    return each(Part::ContentType(text));
                 }
             }
             _ => {}
         }
-        header(name, value);
+        each(Part::Header(name, value));
     });
-    properties
 }
 
-fn short(text: &[u8]) -> Option<ShortString> {
-    ShortString::try_new(std::str::from_utf8(text).ok()?).ok()
+/// A value as a text that a property can hold.
+fn fitting(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value).ok().filter(|text| text.len() <= SHORT)
+}
+
+fn short(text: &str) -> Option<ShortString> {
+    ShortString::try_new(text).ok()
 }
 
 fn bytes(value: &[u8]) -> AMQPValue {
