@@ -43,7 +43,7 @@ pub struct RabbitMqConfig {
     pub consumer_timeout: Duration,
     /// `connect_timeout`: how long connecting to a node, and each question to the broker, may take; 10 s by default.
     pub connect_timeout: Duration,
-    /// `confirm_window`: how many messages a publisher has out at most, unconfirmed; 4,096 by default.
+    /// `confirm_window`: how many messages a publisher has out at most, unconfirmed; 1,024 by default.
     pub confirm_window: usize,
     /// `attribute_prefix`: what stands before the names of an event's attributes in AMQP headers; `cloudEvents_` by
     /// default, as CloudEvents' binding to AMQP 1.0 has it. Every usual prefix is read.
@@ -149,7 +149,7 @@ impl RabbitMqConfig {
             heartbeat: Duration::from_secs(4),
             consumer_timeout: Duration::from_secs(30 * 60),
             connect_timeout: Duration::from_secs(10),
-            confirm_window: 4_096,
+            confirm_window: 1_024,
             attribute_prefix: PREFIXES[0].to_owned(),
             max_message_bytes: MAX_MESSAGE - DEAD_LETTER_ROOM,
         }

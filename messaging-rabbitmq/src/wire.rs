@@ -119,29 +119,79 @@ mod tests {
         read(&mut Reader::default(), &"t".into(), &writer.properties(message).unwrap(), message.payload.to_vec())
     }
 
-    #[test]
-    fn a_message_reads_back_as_it_was() {
+    fn messages() -> Vec<Message> {
         let long = "x".repeat(300);
-        let messages = [
+        let changed = |change: fn(&mut Message)| {
+            let mut event = event();
+            change(&mut event);
+            event
+        };
+        let named = |name: &str| event().with_envelope(Envelope { name: name.into(), ..event().envelope.unwrap() });
+        let plain = || Message::new("t", "x");
+        vec![
             Message::new("t", &b"\xff\x00"[..]),
             Message::new("t", "").with_key(""),
-            Message::new("t", "x").with_key(&b"\xff\x00"[..]),
+            plain().with_key(&b"\xff\x00"[..]),
             event(),
-            Message::new("t", "x").with_header("header:messaging-key", "2").with_header("messaging-key", "1"),
-            Message::new("t", "x").with_header("a", "1").with_header("a", [0xff]).with_header("b", ""),
-            Message::new("t", "x").with_content_type(long.as_str()),
-            Message::new("t", "x").with_header("ce_subject", "no event's"),
-            Message::new("t", "x").with_header("message-id", "7"),
-            Message::new("t", "x").with_header("message-id", long.as_str()),
-            Message::new("t", "x").with_header("message-id", "7").with_header("message-id", "8"),
+            named("orders.cancelled"),
+            named(&long),
+            changed(|event| event.key = None),
+            changed(|event| event.content_type = None),
+            event().with_content_type("text/plain"),
+            event().with_content_type(long.as_str()),
+            changed(|event| event.attributes = Headers::new()),
+            event().with_header("a", "1"),
+            event().with_header("a", "1").with_header("b", "2"),
+            changed(|event| {
+                event.envelope = None;
+                event.attributes = Headers::new();
+            }),
+            plain().with_header("header:messaging-key", "2").with_header("messaging-key", "1"),
+            plain().with_header("a", "1").with_header("a", [0xff]).with_header("b", ""),
+            plain().with_header("a", "1").with_header("b", ""),
+            plain().with_header("a", "1"),
+            plain().with_content_type(long.as_str()),
+            plain().with_header("ce_subject", "no event's"),
+            plain().with_header("message-id", "7"),
+            plain().with_header("message-id", long.as_str()),
+            plain().with_header("message-id", "7").with_header("message-id", "8"),
             event().with_header("message-id", "of the application"),
-        ];
-        // Each has to read back whatever was written before it.
-        let mut writers = ["cloudEvents_", "ce-"].map(Writer::new);
-        for message in messages.iter().chain(messages.iter().rev()) {
-            for writer in &mut writers {
-                assert_eq!(*through(message, writer), *message);
+        ]
+    }
+
+    #[test]
+    fn a_message_reads_back_as_it_was() {
+        for message in messages() {
+            for prefix in ["cloudEvents_", "ce-"] {
+                assert_eq!(*through(&message, &mut Writer::new(prefix)), message);
             }
+        }
+    }
+
+    #[test]
+    fn what_was_written_before_changes_nothing() {
+        let mut messages = messages();
+        messages.push(event().with_header("b", "2").with_header("a", "1"));
+        let written = |message| Writer::new("ce_").properties(message).unwrap();
+        let fresh: Vec<_> = messages.iter().map(written).collect();
+        let mut of_all = Writer::new("ce_");
+        for (first, of_first) in messages.iter().zip(&fresh) {
+            for (second, of_second) in messages.iter().zip(&fresh) {
+                let mut writer = Writer::new("ce_");
+                for (message, written) in [(first, of_first), (second, of_second), (first, of_first)] {
+                    assert_eq!(writer.properties(message).unwrap(), *written, "{message:?} after {first:?}");
+                    assert_eq!(of_all.properties(message).unwrap(), *written, "{message:?} after all");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_forms_than_are_remembered_are_written_all_the_same() {
+        let with = |index: usize| Message::new("t", "x").with_header(&format!("h{index}"), index.to_string());
+        let mut writer = Writer::new("ce_");
+        for index in (0..200).chain(0..200) {
+            assert_eq!(*through(&with(index), &mut writer), with(index));
         }
     }
 

@@ -24,7 +24,7 @@ use crate::report;
 const PARTITIONS: u32 = 4;
 /// Messages without their confirm, messages of a queue without their acknowledgement, and so many acknowledged at once;
 /// as ours does.
-const CONFIRMS: usize = 4_096;
+const CONFIRMS: usize = 1_024;
 const PREFETCH: u16 = 256;
 const TOGETHER: u64 = 64;
 const CLOSING: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ const CLOSING: Duration = Duration::from_secs(30);
 /// If there is no RabbitMQ, or a message did not arrive.
 pub async fn run() -> anyhow::Result<()> {
     let rabbitmq = RabbitMq::options().start().await?;
-    let ours = Ours { messaging: connect(&rabbitmq.url(), RabbitMqBackend).await?, together: 500, outstanding: 6_000 };
+    let ours = Ours { messaging: connect(&rabbitmq.url(), RabbitMqBackend).await?, together: 250, outstanding: 1_500 };
     let raw = Raw { url: rabbitmq.url() };
     let rows = contest("rabbitmq", PARTITIONS, &ours, &raw).await?;
     let version = rabbitmq.version().unwrap_or("given");

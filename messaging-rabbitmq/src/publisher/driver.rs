@@ -29,7 +29,7 @@ const FRAME_ROOM: usize = 1_024;
 /// So many answers are read at most before they are given on.
 const READ_AHEAD: usize = 1_024;
 /// Nothing is sent into a window of which less than this part is free.
-const WORTH_WHILE: usize = 64;
+const WORTH_WHILE: usize = 16;
 /// How long to wait before a lost connection is tried again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
