@@ -8,6 +8,8 @@
 //! known, is the header `message-id`. `messaging-key` holds the key. A header that is itself called so, or begins
 //! with `header:`, is written with `header:` in front; a name that stands more than once is one header with a list.
 
+mod form;
+mod parts;
 mod writer;
 
 use std::{borrow::Cow, sync::Arc};
@@ -20,12 +22,9 @@ use messaging::{
 };
 use smallvec::SmallVec;
 
+use self::parts::{ESCAPE, KEY, MESSAGE_ID};
 pub(crate) use self::writer::Writer;
 
-const KEY: &str = "messaging-key";
-/// The header that stands for the property `message_id` of a message without an envelope.
-const MESSAGE_ID: &str = Message::MESSAGE_ID;
-const ESCAPE: &str = "header:";
 /// What the broker adds to what it hands over again.
 const OF_THE_BROKER: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
 

@@ -3,9 +3,7 @@
 //! A table of AMQP is a sorted map that owns its names. Nearly all messages have the headers of others before them, so that
 //! nothing is sorted or looked up for these: their properties are copied from their [`Form`], and filled.
 
-mod form;
-
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::btree_map::Entry;
 
 use lapin::{
     BasicProperties,
@@ -13,16 +11,12 @@ use lapin::{
 };
 use messaging::{Message, cloudevents};
 
-use self::form::{Form, Forms};
-use super::{ESCAPE, KEY, MESSAGE_ID};
+use super::{
+    form::{Form, Forms, Table},
+    parts::{ESCAPE, KEY, Part, SHORT, parts},
+};
 
-/// The attribute that is the property `message_id` as well.
-const ID: &str = "ce_id";
 const PERSISTENT: u8 = 2;
-/// The most that a short string of AMQP holds.
-const SHORT: usize = 255;
-
-type Table = BTreeMap<ShortString, AMQPValue>;
 
 /// Writes messages as AMQP properties.
 pub(crate) struct Writer {
@@ -30,15 +24,6 @@ pub(crate) struct Writer {
     forms: Forms,
     /// An emptied buffer: what the headers of a message hold.
     values: Vec<AMQPValue>,
-}
-
-/// What is written of a message.
-enum Part<'a> {
-    Header(&'a str, &'a [u8]),
-    /// The property `content_type`, where it fits into it.
-    ContentType(&'a str),
-    /// The property `message_id`, where it fits into it.
-    MessageId(&'a str),
 }
 
 impl Writer {
@@ -121,41 +106,6 @@ impl Writer {
         };
         ShortString::try_new(written.as_str()).map_err(|_| written)
     }
-}
-
-/// Calls `each` with everything that is written of a message beside its key and the name of its event, which are the same
-/// in the same place in messages of one form.
-fn parts(message: &Message, mut each: impl FnMut(Part<'_>)) {
-    let of_event = message.envelope.is_some();
-    // Of several, none is the one.
-    let has_id = !of_event && message.headers.iter().filter(|(name, _)| *name == MESSAGE_ID).count() == 1;
-    let mut is_first = true;
-    cloudevents::write_binary(message, |name, value| {
-        match name {
-            ID if of_event && std::mem::take(&mut is_first) => {
-                if let Some(id) = fitting(value) {
-                    each(Part::MessageId(id));
-                }
-            }
-            MESSAGE_ID if has_id => {
-                if let Some(id) = fitting(value) {
-                    return each(Part::MessageId(id));
-                }
-            }
-            cloudevents::CONTENT_TYPE => {
-                if let Some(text) = fitting(value) {
-                    return each(Part::ContentType(text));
-                }
-            }
-            _ => {}
-        }
-        each(Part::Header(name, value));
-    });
-}
-
-/// A value as a text that a property can hold.
-fn fitting(value: &[u8]) -> Option<&str> {
-    std::str::from_utf8(value).ok().filter(|text| text.len() <= SHORT)
 }
 
 fn short(text: &str) -> Option<ShortString> {

@@ -1,15 +1,20 @@
 //! [`Form`]: what messages have in common in AMQP.
 
+use std::collections::BTreeMap;
+
 use lapin::{
     BasicProperties,
     types::{AMQPValue, ShortString},
 };
 use messaging::{Message, Name};
 
-use super::{Part, Table, parts};
+use super::parts::{Part, parts};
 
 /// So many forms are remembered: those of the first messages.
 const REMEMBERED: usize = 64;
+
+/// Headers in AMQP.
+pub(super) type Table = BTreeMap<ShortString, AMQPValue>;
 
 /// What messages have in common that are events of one name, or none, with the same media type, and with the same headers
 /// in the same order, or none.
