@@ -56,27 +56,18 @@ impl Known {
 }
 
 impl Form {
-    /// That of a message of which this was written: with these names, the key's first if there is one. `None` if one
-    /// stands there more than once, so that the table has no place for each.
-    pub(super) fn new(
-        message: &Message,
-        properties: BasicProperties,
-        names: &[ShortString],
-        table: &Table,
-    ) -> Option<Self> {
-        if table.len() != names.len() {
-            return None;
-        }
+    /// That of a message of which this was written: with these names, the key's first if there is one, none of them twice.
+    pub(super) fn new(message: &Message, properties: BasicProperties, names: &[ShortString], table: &Table) -> Self {
         let mut known = Vec::new();
         parts(message, |part| known.extend(Known::new(&part)));
-        Some(Self {
+        Self {
             event: event(message).cloned(),
             has_key: message.key.is_some(),
             parts: known,
             properties,
             table: table.keys().map(|name| (name.clone(), AMQPValue::Void)).collect(),
             order: table.keys().filter_map(|name| names.iter().position(|known| known == name)).collect(),
-        })
+        }
     }
 
     /// The properties of a message whose headers hold these values.
@@ -109,9 +100,10 @@ pub(super) struct Forms {
 }
 
 impl Forms {
-    pub(super) fn add(&mut self, form: Form) {
+    /// Remembers a form, as long as there is room.
+    pub(super) fn add(&mut self, form: impl FnOnce() -> Form) {
         if self.forms.len() < REMEMBERED {
-            self.forms.push(form);
+            self.forms.push(form());
         }
     }
 
@@ -134,10 +126,11 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// The next part.
-    pub(super) fn narrow(&mut self, part: &Part<'_>) {
+    /// The next part. Answers whether there is still a form that has all of them.
+    pub(super) fn narrow(&mut self, part: &Part<'_>) -> bool {
         self.go_on(|next| next.is_some_and(|known| known.is(part)));
         self.seen += 1;
+        self.found.is_some()
     }
 
     /// There is no other part.
@@ -158,5 +151,22 @@ impl<'a> Search<'a> {
             form.is_of(self.message) && form.parts.starts_with(&found.parts[..seen]) && is_next(form.parts.get(seen))
         };
         self.found = self.forms.iter().position(has_all);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_forms_are_remembered_and_no_other_is_made() {
+        let (mut forms, mut made) = (Forms::default(), 0);
+        for _ in 0..REMEMBERED + 9 {
+            forms.add(|| {
+                made += 1;
+                Form::new(&Message::new("t", "x"), BasicProperties::default(), &[], &Table::new())
+            });
+        }
+        assert_eq!((forms.forms.len(), made), (REMEMBERED, REMEMBERED));
     }
 }

@@ -44,10 +44,12 @@ impl Writer {
         let mut message_id = None;
         parts(message, |part| match part {
             Part::MessageId(id) => message_id = ShortString::try_new(id).ok(),
-            Part::ContentType(_) => found.narrow(&part),
-            Part::Header(_, value) => {
-                found.narrow(&part);
-                values.push(bytes(value));
+            part => {
+                if found.narrow(&part)
+                    && let Part::Header(_, value) = part
+                {
+                    values.push(bytes(value));
+                }
             }
         });
         let properties = match found.form() {
@@ -88,8 +90,9 @@ impl Writer {
         if let Some(content_type) = content_type {
             properties = properties.with_content_type(content_type);
         }
-        if let Some(form) = Form::new(message, properties.clone(), &names, &table) {
-            self.forms.add(form);
+        // A name that stands more than once has no place of its own in the table.
+        if table.len() == names.len() {
+            self.forms.add(|| Form::new(message, properties.clone(), &names, &table));
         }
         Ok(if table.is_empty() { properties } else { properties.with_headers(table.into()) })
     }
